@@ -1,0 +1,50 @@
+# make demo   build, install into .venv and run the benchmark (the two-command start)
+# make test   lint, type check, all tests; what CI runs
+# make lint   formatting, ruff, mypy, clang-format
+# make format rewrite the sources in the project's format
+# make dist   sdist and wheel in dist/
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINE := $(shell find faiss_dmih/engine -name '*.?pp')
+
+.PHONY: demo test lint format dist clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	$(BIN)/faiss-dmih bench
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(ENGINE)
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(ENGINE)
+
+dist: $(VENV)/.installed-dev
+	$(BIN)/python -m build --outdir dist .
+
+# Debian keeps venv's pip in a package of its own; where it is missing, virtualenv does the same.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV) && \
+	  $(PYTHON) -m pip install --quiet --target build/virtualenv virtualenv && \
+	  PYTHONPATH=build/virtualenv $(PYTHON) -m virtualenv --quiet $(VENV); }
+
+# Editable: Python sources are used in place, a change of the engine builds it anew.
+$(VENV)/.installed: $(BIN)/python pyproject.toml CMakeLists.txt $(ENGINE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,bench]'
+	touch $@
+
+$(VENV)/.installed-dev: $(BIN)/python pyproject.toml CMakeLists.txt $(ENGINE)
+	DMIH_WERROR=ON $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,bench,dev]'
+	touch $(VENV)/.installed $@
+
+clean:
+	rm -rf build dist $(VENV)

@@ -1,0 +1,52 @@
+// Memory for codes and tables: aligned to cache lines, not filled with zeros, on huge pages when
+// large (random access to a table of many megabytes is bound by the TLB otherwise).
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+namespace dmih {
+
+template <class T>
+class Buffer {
+public:
+    Buffer() = default;
+
+    explicit Buffer(size_t size) : size_(size) {
+        if (size == 0) return;
+        constexpr size_t kHuge = size_t{1} << 21;
+        if (size > (SIZE_MAX - kHuge) / sizeof(T)) throw std::bad_alloc();
+        const size_t align = size * sizeof(T) >= 2 * kHuge ? kHuge : 64;
+        const size_t bytes = (size * sizeof(T) + align - 1) / align * align;
+        data_ = static_cast<T*>(std::aligned_alloc(align, bytes));
+        if (data_ == nullptr) throw std::bad_alloc();
+        if (align == kHuge) madvise(data_, bytes, MADV_HUGEPAGE);  // a wish: failing is no error
+    }
+
+    Buffer(Buffer&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    Buffer& operator=(Buffer&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
+    ~Buffer() { std::free(data_); }
+
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    T& operator[](size_t i) { return data_[i]; }
+    const T& operator[](size_t i) const { return data_[i]; }
+    size_t size() const { return size_; }
+    bool empty() const { return size_ == 0; }
+    size_t bytes() const { return size_ * sizeof(T); }
+
+private:
+    T* data_ = nullptr;
+    size_t size_ = 0;
+};
+
+}  // namespace dmih

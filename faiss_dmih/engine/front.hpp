@@ -1,0 +1,40 @@
+// In which order the rings of the tables are probed, and what that is expected to cost.
+//
+// Let rho_j be the radius to which table j has been probed (-1: not at all). A code that no table
+// has shown differs from the query by more than rho_j in every substring j, hence by at least
+// sum(rho_j + 1) in all. So after s steps, each of which raises one rho_j by one:
+//
+//     every code at a distance < s has been seen.
+//
+// Any order of steps is right; a good one takes the cheapest ring next.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tables.hpp"
+
+namespace dmih {
+
+struct Step {
+    uint32_t table;
+    int radius;
+};
+
+struct Front {
+    std::vector<Step> steps;  // up to the one after which everything has been seen
+    // Expected items (buckets looked up + codes met) before step s; steps.size() + 1 entries.
+    std::vector<double> items;
+    double item_ns = 0;  // measured: what an item costs here
+};
+
+double binomial(int n, int k);
+
+// Always the cheapest ring next, by the mean size of its buckets around a sample of stored codes.
+Front greedy_front(const std::vector<Table>& tables, const uint64_t* codes, uint32_t slots,
+                   int words);
+
+// Table after table, radius after radius: Norouzi's progressive search, as in the papers.
+Front round_robin_front(const std::vector<Table>& tables, uint32_t slots);
+
+}  // namespace dmih

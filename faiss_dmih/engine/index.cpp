@@ -1,0 +1,199 @@
+// Growth and storage; search.cpp has the searches.
+#include "index.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+#include <string>
+
+#include "probe.hpp"
+
+namespace dmih {
+namespace {
+
+// Codes of recent adds are only scanned. Few enough that scanning them costs about as much as
+// probing a segment.
+constexpr uint32_t kTail = 2048;
+// A new segment swallows its elders while they are at most this many times its size, so that sizes
+// fall by more than that from one segment to the next: few segments to search, and a code is
+// rebuilt O(log n) times.
+constexpr uint64_t kMergeRatio = 4;
+constexpr uint64_t kMaxCodes = 0xFFFFFFFF;
+
+// What probing an item costs on this segment, memory misses included.
+double measure_item_ns(const Segment& segment) {
+    const Part part{0, segment.base, segment.slots, segment.words, segment.codes.data(), &segment};
+    const uint32_t queries = std::min<uint32_t>(segment.slots, 32);
+    std::vector<uint64_t> query(static_cast<size_t>(segment.words));
+    double items = 0;
+    const auto start = std::chrono::steady_clock::now();
+    for (uint32_t i = 0; i < queries; ++i) {
+        const uint64_t slot = uint64_t{i} * segment.slots / queries + segment.slots / queries / 2;
+        std::copy_n(part.code(static_cast<uint32_t>(slot)), segment.words, query.begin());
+        // A near neighbour, so that the first rings are probed and little is collected.
+        const size_t steps =
+            std::min<size_t>(segment.tables.size() + 1, segment.front.steps.size());
+        RangeCollector collector(static_cast<int>(steps) - 1);
+        probe(part, query.data(), nullptr, ProbeLimits{}, collector, Control{});
+        items += segment.front.items[steps];
+    }
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    return taken.count() * 1e9 / items;
+}
+
+}  // namespace
+
+Index::Index(Options options) : options_(std::move(options)), words_(words_for(options_.d)) {}
+
+void Index::add(uint64_t n, const uint8_t* codes, const Control& control) {
+    if (n > kMaxCodes - size())
+        throw std::length_error("an index holds at most 4294967295 codes, got " +
+                                std::to_string(size()) + " + " + std::to_string(n) +
+                                ": spread them over faiss.IndexBinaryShards");
+    if (n == 0) return;
+    if (tail_size_ + n <= kTail) {
+        if (tail_.empty()) tail_ = Buffer<uint64_t>(size_t{kTail} * words_);
+        bytes_to_rows(codes, n, code_size(), words_, tail_.data() + size_t(tail_size_) * words_);
+        tail_size_ += static_cast<uint32_t>(n);
+        return;
+    }
+    uint64_t fresh = tail_size_ + n;
+    size_t keep = segments_.size();
+    while (keep > 0 && segments_[keep - 1]->n <= kMergeRatio * fresh) fresh += segments_[--keep]->n;
+    std::unique_ptr<Segment> segment = build(keep, n, codes, control);
+    segments_.reserve(keep + 1);
+    segments_.resize(keep);  // nothing throws from here on
+    tail_base_ = static_cast<uint64_t>(segment->base) + segment->n;
+    tail_size_ = 0;
+    segments_.push_back(std::move(segment));
+}
+
+void Index::compact(const Control& control) {
+    if (size() == 0 || (segments_.size() == 1 && tail_size_ == 0)) return;
+    std::unique_ptr<Segment> segment = build(0, 0, nullptr, control);
+    segments_.reserve(1);
+    segments_.clear();
+    tail_base_ = segment->n;
+    tail_size_ = 0;
+    segments_.push_back(std::move(segment));
+}
+
+void Index::reset() {
+    segments_.clear();
+    tail_ = Buffer<uint64_t>();
+    tail_base_ = 0;
+    tail_size_ = 0;
+}
+
+// One segment from segments_[first_segment..], the tail and n further codes.
+std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const uint8_t* codes,
+                                      const Control& control) const {
+    auto segment = std::make_unique<Segment>();
+    const bool merging = first_segment < segments_.size();
+    segment->base = merging ? segments_[first_segment]->base : static_cast<int64_t>(tail_base_);
+    segment->n = static_cast<uint32_t>(size() + n - static_cast<uint64_t>(segment->base));
+    segment->words = words_;
+
+    const size_t words = static_cast<size_t>(words_);
+    Buffer<uint64_t> rows(segment->n * words);
+    uint64_t* out = rows.data();
+    for (size_t s = first_segment; s < segments_.size(); ++s) {
+        const Segment& old = *segments_[s];
+        for (uint32_t i = 0; i < old.n; ++i, out += words)
+            std::copy_n(old.codes.data() + old.slot_of(i) * words, words, out);
+    }
+    out = std::copy_n(tail_.data(), tail_size_ * words, out);
+    bytes_to_rows(codes, n, code_size(), words_, out);
+
+    segment->slots = segment->n;
+    if (options_.mode == Mode::Auto) {
+        segment->distinct = find_distinct(rows.data(), segment->n, words_, control);
+        segment->slots = segment->distinct.slots;
+    }
+    if (segment->slots < segment->n) {
+        segment->codes = Buffer<uint64_t>(segment->slots * words);
+        const Distinct& distinct = segment->distinct;
+        for (uint32_t s = 0; s < segment->slots; ++s)
+            std::copy_n(rows.data() + distinct.ids[distinct.list_begin[s]] * words, words,
+                        segment->codes.data() + s * words);
+    } else {
+        segment->codes = std::move(rows);
+    }
+    if (options_.mode == Mode::Scan) return segment;
+
+    const std::vector<int> cuts =
+        options_.cuts.empty() ? default_cuts(options_.d, segment->n) : options_.cuts;
+    uint64_t spent = 0;
+    for (size_t s = 0; s < first_segment; ++s)
+        for (const Table& table : segments_[s]->tables) spent += table.bytes();
+    segment->tables = build_tables(affordable(substrings_of(cuts), segment->slots, spent),
+                                   segment->codes.data(), segment->slots, words_, control);
+    if (options_.mode == Mode::Mih) {
+        segment->front = round_robin_front(segment->tables, segment->slots);
+    } else {
+        segment->front =
+            greedy_front(segment->tables, segment->codes.data(), segment->slots, words_);
+        if (!segment->tables.empty()) segment->front.item_ns = measure_item_ns(*segment);
+    }
+    return segment;
+}
+
+// The substrings whose tables fit the budget. The guarantee of the front holds for any subset of
+// the tables: fewer find near neighbours only.
+std::vector<Substring> Index::affordable(std::vector<Substring> substrings, uint32_t slots,
+                                         uint64_t spent) const {
+    if (!options_.memory_budget) return substrings;
+    std::vector<Substring> out;
+    for (const Substring& substring : substrings) {
+        spent += table_bytes(substring, slots);
+        if (spent > *options_.memory_budget) break;
+        out.push_back(substring);
+    }
+    return out;
+}
+
+std::vector<Part> Index::parts() const {
+    std::vector<Part> out;
+    for (const auto& segment : segments_)
+        out.push_back({static_cast<uint32_t>(out.size()), segment->base, segment->slots, words_,
+                       segment->codes.data(), segment.get()});
+    if (tail_size_ > 0)
+        out.push_back({static_cast<uint32_t>(out.size()), static_cast<int64_t>(tail_base_),
+                       tail_size_, words_, tail_.data(), nullptr});
+    return out;
+}
+
+const uint64_t* Index::row_of(uint64_t id) const {
+    if (id >= tail_base_) return tail_.data() + (id - tail_base_) * words_;
+    auto after = std::upper_bound(
+        segments_.begin(), segments_.end(), static_cast<int64_t>(id),
+        [](int64_t key, const std::unique_ptr<Segment>& s) { return key < s->base; });
+    const Segment& segment = **(after - 1);
+    const uint32_t slot = segment.slot_of(static_cast<uint32_t>(id - segment.base));
+    return segment.codes.data() + size_t(slot) * words_;
+}
+
+void Index::reconstruct(int64_t id, uint8_t* code) const {
+    std::memcpy(code, row_of(static_cast<uint64_t>(id)), static_cast<size_t>(code_size()));
+}
+
+std::vector<int> Index::cuts_in_use() const {
+    std::vector<int> cuts;
+    if (!segments_.empty())
+        for (const Table& table : segments_.front()->tables) cuts.push_back(table.substring.bits);
+    return cuts;
+}
+
+MemoryUsage Index::memory_usage() const {
+    MemoryUsage usage;
+    for (const auto& segment : segments_) {
+        usage.codes += segment->codes.bytes();
+        usage.duplicates += segment->distinct.slot_of.bytes() +
+                            segment->distinct.list_begin.bytes() + segment->distinct.ids.bytes();
+        for (const Table& table : segment->tables) usage.tables += table.bytes();
+    }
+    usage.tail = tail_.bytes();
+    return usage;
+}
+
+}  // namespace dmih

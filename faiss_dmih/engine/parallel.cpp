@@ -1,0 +1,152 @@
+#include "parallel.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace dmih {
+namespace {
+
+// One parallel_for: shared by the caller and the threads that joined it.
+struct Job {
+    size_t n;
+    const std::function<void(size_t)>* task;
+    std::atomic<size_t> next{0};
+    std::atomic<bool> failed{false};
+    std::mutex mutex;
+    std::exception_ptr error;
+
+    void fail() {
+        std::lock_guard<std::mutex> lock(mutex);
+        if (!error) error = std::current_exception();
+        failed.store(true);
+    }
+
+    // Takes tasks until none is left.
+    void run(const Control& control) {
+        try {
+            while (!failed.load(std::memory_order_relaxed)) {
+                const size_t i = next.fetch_add(1);
+                if (i >= n) break;
+                (*task)(i);
+                control.poll();
+            }
+        } catch (...) {
+            fail();
+        }
+    }
+};
+
+class Pool {
+public:
+    // False: the pool is busy with another call.
+    bool try_run(Job& job, int helpers, const Control& control);
+
+private:
+    void work();
+
+    std::mutex owner_;  // held by the call that uses the pool
+    std::mutex mutex_;
+    std::condition_variable wake_, idle_;
+    Job* job_ = nullptr;
+    const Control* control_ = nullptr;
+    int wanted_ = 0;   // threads that may still join the job
+    int running_ = 0;  // threads inside it
+    int threads_ = 0;
+};
+
+bool Pool::try_run(Job& job, int helpers, const Control& control) {
+    std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
+    if (!owner.owns_lock()) return false;
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        for (; threads_ < helpers; ++threads_) {
+            try {
+                std::thread(&Pool::work, this).detach();
+            } catch (const std::system_error&) {
+                break;  // the system gives no more threads: those there are will do
+            }
+        }
+        job_ = &job;
+        control_ = &control;
+        wanted_ = std::min(helpers, threads_);
+    }
+    wake_.notify_all();
+    job.run(control);
+    std::unique_lock<std::mutex> lock(mutex_);
+    wanted_ = 0;
+    idle_.wait(lock, [this] { return running_ == 0; });
+    job_ = nullptr;
+    return true;
+}
+
+void Pool::work() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+        wake_.wait(lock, [this] { return wanted_ > 0; });
+        --wanted_;
+        ++running_;
+        Job* job = job_;
+        const Control* control = control_;
+        lock.unlock();
+        job->run(*control);
+        lock.lock();
+        if (--running_ == 0) idle_.notify_all();
+    }
+}
+
+// Never destroyed: its threads wait for work until the process ends. In a forked child they do not
+// exist and the locks may be held by nobody, so the child starts from a new pool.
+std::atomic<Pool*> pool{nullptr};
+
+Pool& the_pool() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        pool.store(new Pool);
+        pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
+    });
+    return *pool.load();
+}
+
+// Ends the helpers' tasks after the calling thread was stopped; its own exception is the one told.
+struct Stopped : std::exception {
+    const char* what() const noexcept override { return "stopped"; }
+};
+
+}  // namespace
+
+void Control::poll() const {
+    if (std::this_thread::get_id() != caller_) {
+        if (stopped_.load(std::memory_order_relaxed)) throw Stopped();
+        return;
+    }
+    if (!check_) return;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(20)) return;
+    last_ = now;
+    try {
+        check_();
+    } catch (...) {
+        stopped_.store(true);
+        throw;
+    }
+}
+
+void parallel_for(const Control& control, size_t n, const std::function<void(size_t)>& task) {
+    Job job;
+    job.n = n;
+    job.task = &task;
+    const size_t helpers = std::min<size_t>(n, std::max(control.threads(), 1)) - (n > 0 ? 1 : 0);
+    if (helpers == 0 || !the_pool().try_run(job, static_cast<int>(helpers), control))
+        job.run(control);
+    if (job.error) std::rethrow_exception(job.error);
+}
+
+}  // namespace dmih

@@ -1,0 +1,165 @@
+// The searches of Index, and the planner: which engine answers a query on a part.
+#include <algorithm>
+#include <limits>
+
+#include "collector.hpp"
+#include "index.hpp"
+#include "probe.hpp"
+#include "scan.hpp"
+#include "stats.hpp"
+
+namespace dmih {
+namespace {
+
+// Of a scan's cost, what may be spent on probing before it is clear that probing wins.
+constexpr double kLook = 0.1;
+// Queries whose collectors are alive at once.
+constexpr uint64_t kQueriesAtOnce = 4096;
+constexpr uint64_t kFoundAtOnce = uint64_t{1} << 26;
+
+// Rows of 64-bit words, and one pointer per query.
+struct Queries {
+    Buffer<uint64_t> rows;
+    std::vector<const uint64_t*> at;
+
+    Queries(const uint8_t* bytes, uint64_t n, int code_size, int words)
+        : rows(n * static_cast<size_t>(words)) {
+        bytes_to_rows(bytes, n, code_size, words, rows.data());
+        for (uint64_t i = 0; i < n; ++i) at.push_back(rows.data() + i * words);
+    }
+};
+
+// The answers of one query, (distance, id) ascending. Codes nearer than the k-th are fewer than k;
+// of those tied with it each slot offers its smallest ids, the smallest of all win.
+void write_knn(KnnCollector& collector, const std::vector<Part>& parts, const Filter* filter,
+               uint64_t k, int32_t* D, int64_t* I) {
+    constexpr int kIdBits = 32;  // an index has fewer than 2^32 codes
+    std::vector<uint64_t> order;
+    for (int tied = 0; tied < 2; ++tied) {
+        const size_t nearer = order.size();
+        for (const Found& f : collector.found()) {
+            if ((f.distance() == collector.bound()) != (tied == 1)) continue;
+            uint64_t left = k - nearer;
+            parts[f.part()].for_each_id(f.slot(), filter, [&](int64_t id) {
+                order.push_back(static_cast<uint64_t>(f.distance()) << kIdBits |
+                                static_cast<uint64_t>(id));
+                return --left > 0;
+            });
+        }
+    }
+    const size_t answers = std::min<uint64_t>(order.size(), k);
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(answers),
+                      order.end());
+    for (size_t i = 0; i < k; ++i) {
+        const bool real = i < answers;
+        D[i] =
+            real ? static_cast<int32_t>(order[i] >> kIdBits) : std::numeric_limits<int32_t>::max();
+        I[i] = real ? static_cast<int64_t>(order[i] & 0xFFFFFFFF) : -1;
+    }
+}
+
+struct Answer {
+    int64_t id;
+    int distance;
+    bool operator<(const Answer& other) const { return id < other.id; }
+};
+
+}  // namespace
+
+// Adds to each collector all that can matter to its query, part by part.
+template <class Collector>
+void Index::run(const std::vector<const uint64_t*>& queries, const Filter* filter,
+                std::vector<Collector>& collectors, const Control& control) const {
+    for (const Part& part : parts()) {
+        std::vector<size_t> left;  // queries to scan the part for
+        const bool probing =
+            part.segment != nullptr && !part.segment->tables.empty() && engine_ != Engine::Scan;
+        if (probing) {
+            ProbeLimits limits;
+            if (engine_ == Engine::Planned && options_.mode == Mode::Auto) {
+                const double scan_ns =
+                    part.slots * scan_costs(words_).per_code(queries.size(), control.threads());
+                limits.scan = scan_ns / part.segment->front.item_ns;
+                limits.look = kLook * limits.scan;
+            }
+            std::vector<uint8_t> done(queries.size());
+            constexpr size_t kGroup = 16;
+            const size_t groups = (queries.size() + kGroup - 1) / kGroup;
+            parallel_for(control, groups, [&](size_t g) {
+                const size_t end = std::min(queries.size(), (g + 1) * kGroup);
+                for (size_t q = g * kGroup; q < end; ++q)
+                    done[q] = probe(part, queries[q], filter, limits, collectors[q], control);
+            });
+            for (size_t q = 0; q < queries.size(); ++q)
+                if (!done[q]) left.push_back(q);
+            stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
+        } else {
+            for (size_t q = 0; q < queries.size(); ++q) left.push_back(q);
+        }
+        std::vector<const uint64_t*> left_queries;
+        std::vector<Collector*> left_collectors;
+        for (size_t q : left) {
+            // The scan meets again what the probe has found; the bound it gave is kept.
+            if (probing)
+                collectors[q].forget(part.number,
+                                     [&](uint32_t slot) { return part.count(slot, filter); });
+            left_queries.push_back(queries[q]);
+            left_collectors.push_back(&collectors[q]);
+        }
+        scan(part, left_queries, filter, left_collectors, control);
+    }
+    stats().queries.fetch_add(queries.size(), std::memory_order_relaxed);
+}
+
+void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, int64_t* I,
+                   const Filter* filter, const Control& control) const {
+    const uint64_t found = std::min<uint64_t>(static_cast<uint64_t>(k), size()) + 256;
+    const uint64_t at_once = std::clamp<uint64_t>(kFoundAtOnce / found, 1, kQueriesAtOnce);
+    const std::vector<Part> all = parts();
+    for (uint64_t first = 0; first < nq; first += at_once) {
+        const uint64_t n = std::min(at_once, nq - first);
+        const Queries rows(queries + first * code_size(), n, code_size(), words_);
+        std::vector<KnnCollector> collectors(n, KnnCollector(k, options_.d));
+        run(rows.at, filter, collectors, control);
+        constexpr size_t kGroup = 64;
+        parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
+            for (size_t q = g * kGroup; q < std::min<size_t>(n, (g + 1) * kGroup); ++q) {
+                const size_t out = (first + q) * static_cast<size_t>(k);
+                write_knn(collectors[q], all, filter, static_cast<uint64_t>(k), D + out, I + out);
+            }
+        });
+    }
+}
+
+RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius,
+                                 const Filter* filter, const Control& control) const {
+    RangeResults out;
+    out.lims.assign(nq + 1, 0);
+    if (radius <= 0) return out;
+    const int bound = std::min(radius - 1, options_.d);
+    const std::vector<Part> all = parts();
+    std::vector<Answer> answers;
+    for (uint64_t first = 0; first < nq; first += kQueriesAtOnce) {
+        const uint64_t n = std::min(kQueriesAtOnce, nq - first);
+        const Queries rows(queries + first * code_size(), n, code_size(), words_);
+        std::vector<RangeCollector> collectors(n, RangeCollector(bound));
+        run(rows.at, filter, collectors, control);
+        for (uint64_t q = 0; q < n; ++q) {
+            answers.clear();
+            for (const Found& f : collectors[q].found())
+                all[f.part()].for_each_id(f.slot(), filter, [&](int64_t id) {
+                    answers.push_back({id, f.distance()});
+                    return true;
+                });
+            std::sort(answers.begin(), answers.end());
+            for (const Answer& answer : answers) {
+                out.ids.push_back(answer.id);
+                out.distances.push_back(static_cast<float>(answer.distance));
+            }
+            out.lims[first + q + 1] = out.ids.size();
+        }
+    }
+    return out;
+}
+
+}  // namespace dmih

@@ -1,0 +1,49 @@
+// AVX-512 (F, BW, VL, DQ): 512 codes per plane, a full adder is two VPTERNLOGQ. See fold.hpp.
+#include <immintrin.h>
+
+#include "fold.hpp"
+#include "rows.hpp"
+
+namespace dmih::simd {
+namespace {
+
+struct Avx512 {
+    using reg = __m512i;
+    using words = uint64_t __attribute__((vector_size(64)));
+    static constexpr int lanes = 8;
+    static reg load(const uint64_t* p) { return _mm512_load_si512(p); }
+    static reg load_bytes(const char* p) { return _mm512_load_si512(p); }
+    static void store(uint64_t* p, reg x) { _mm512_store_si512(p, x); }
+    static void store_unaligned(uint64_t* p, reg x) { _mm512_storeu_si512(p, x); }
+    static reg broadcast(uint64_t x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
+    static reg and_(reg a, reg b) { return _mm512_and_si512(a, b); }
+    static reg or_(reg a, reg b) { return _mm512_or_si512(a, b); }
+    static reg xor_(reg a, reg b) { return _mm512_xor_si512(a, b); }
+    template <int N>
+    static reg shr(reg a) {
+        return reg(words(a) >> N);
+    }
+    template <int N>
+    static reg shl(reg a) {
+        return reg(words(a) << N);
+    }
+    static reg majority(reg a, reg b, reg c) { return _mm512_ternarylogic_epi64(a, b, c, 0xE8); }
+    static void full_add(reg a, reg b, reg c, reg& sum, reg& carry) {
+        // VPTERNLOG overwrites an operand: the majority of a, b, c told from sum, b, c (where b and
+        // c agree it is b, elsewhere not the sum) leaves nothing to copy.
+        sum = _mm512_ternarylogic_epi64(a, b, c, 0x96);
+        carry = _mm512_ternarylogic_epi64(b, sum, c, 0xB2);
+    }
+    static bool all_ones(reg a) { return _mm512_cmpneq_epi64_mask(a, _mm512_set1_epi64(-1)) == 0; }
+};
+
+}  // namespace
+
+const Kernels kAvx512{"avx512",
+                      Avx512::lanes,
+                      rows_popcount,
+                      Fold<Avx512>::make_planes,
+                      Fold<Avx512>::make_query,
+                      Fold<Avx512>::fold};
+
+}  // namespace dmih::simd

@@ -1,0 +1,76 @@
+// The contract of the scan kernels: one translation unit per instruction set fills one `Kernels`.
+//
+// Two ways to compare queries with stored codes, both exact:
+//
+//   rows   one query, codes read row by row as they are stored. Bound by memory: it reads each code
+//          once per query. For one query, or a few.
+//   fold   many queries. A block of codes is turned into bit planes once and every query of the
+//          batch is folded over them (fold.hpp has the algorithm and its cost). Bound by the
+//          vector ports.
+//
+// Codes are rows of `words` 64-bit words, little endian, the unused bits of the last word zero.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dmih::simd {
+
+// A bit plane has one bit per code of a block. The widest register has 8 lanes of 64 bits.
+constexpr int kMaxLanes = 8;
+constexpr int kMaxBlockCodes = 64 * kMaxLanes;
+
+// 64 bits of a query are 21 triples and one single bit; fold.hpp says what the planes hold.
+constexpr int kTriples = 21;
+constexpr int kPlanesPerTriple = 10;
+constexpr int kPlanesPerWord = kTriples * kPlanesPerTriple + 2;
+constexpr int kOffsetsPerWord = 2 * kTriples + 1;
+
+// Where in a block's planes one 64-bit word of one query finds its inputs, in bytes.
+struct FoldWord {
+    uint16_t sum[kTriples + 1];
+    uint16_t carry[kTriples];
+};
+
+// The codes of a block that are within a query's bound: lane l, bit r is code r * lanes + l.
+struct BlockHit {
+    uint32_t query;
+    uint64_t mask[kMaxLanes];
+};
+
+struct Kernels {
+    const char* name;
+    int lanes;  // a block has 64 * lanes codes
+
+    // Writes to index/distance the rows among the first n (in order) whose distance to `query` is
+    // at most `bound`; returns how many. Both arrays have room for n.
+    int (*rows)(const uint64_t* codes, int n, int words, const uint64_t* query, int bound,
+                uint32_t* index, uint16_t* distance);
+
+    // Turns 64 * lanes rows into planes: words * kPlanesPerWord * lanes words, 64-byte aligned.
+    void (*make_planes)(const uint64_t* codes, int words, uint64_t* planes);
+
+    // out[0..words) for one query.
+    void (*make_query)(const uint64_t* query, int words, FoldWord* out);
+
+    // Queries [0, nq) against one block; bound[i] < 0 skips query i. Writes the queries that have
+    // at least one code within their bound, in order; returns how many.
+    int (*fold)(const uint64_t* planes, int words, const FoldWord* queries, const int32_t* bound,
+                int nq, BlockHit* hits);
+};
+
+extern const Kernels kPortable;
+#if defined(__x86_64__)
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+#endif
+
+// The levels this processor runs, slowest first.
+std::vector<const Kernels*> available();
+// The level every search uses, process-wide: the fastest one until set_active names another.
+const Kernels& active();
+bool set_active(const std::string& name);  // false: no such level here
+
+}  // namespace dmih::simd

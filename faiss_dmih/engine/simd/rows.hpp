@@ -1,0 +1,60 @@
+// The row kernel with the processor's scalar popcount: three or four operations per word, so about
+// one word per cycle, which is faster than memory delivers them. Included by each instruction set's
+// file so that it is compiled with that set's flags.
+#pragma once
+
+#include "kernels.hpp"
+
+namespace dmih::simd {
+namespace {
+
+// Distances of a group are computed first and looked at together: one branch per group.
+template <int kWords>
+int rows_fixed(const uint64_t* codes, int n, int words, const uint64_t* query, int bound,
+               uint32_t* index, uint16_t* distance) {
+    constexpr int kGroup = 16;
+    const int w_end = kWords > 0 ? kWords : words;
+    int found = 0;
+    auto distance_to = [&](int i) {
+        const uint64_t* code = codes + static_cast<size_t>(i) * w_end;
+        int h = 0;
+        for (int w = 0; w < w_end; ++w) h += __builtin_popcountll(code[w] ^ query[w]);
+        return h;
+    };
+    int i = 0;
+    for (; i + kGroup <= n; i += kGroup) {
+        int h[kGroup];
+        int nearest = 1 << 30;
+        for (int j = 0; j < kGroup; ++j) {
+            h[j] = distance_to(i + j);
+            nearest = h[j] < nearest ? h[j] : nearest;
+        }
+        if (nearest > bound) continue;
+        for (int j = 0; j < kGroup; ++j) {
+            index[found] = static_cast<uint32_t>(i + j);
+            distance[found] = static_cast<uint16_t>(h[j]);
+            found += h[j] <= bound;
+        }
+    }
+    for (; i < n; ++i) {
+        const int h = distance_to(i);
+        index[found] = static_cast<uint32_t>(i);
+        distance[found] = static_cast<uint16_t>(h);
+        found += h <= bound;
+    }
+    return found;
+}
+
+[[maybe_unused]] int rows_popcount(const uint64_t* codes, int n, int words, const uint64_t* query,
+                                   int bound, uint32_t* index, uint16_t* distance) {
+    switch (words) {
+        case 1: return rows_fixed<1>(codes, n, words, query, bound, index, distance);
+        case 2: return rows_fixed<2>(codes, n, words, query, bound, index, distance);
+        case 4: return rows_fixed<4>(codes, n, words, query, bound, index, distance);
+        case 8: return rows_fixed<8>(codes, n, words, query, bound, index, distance);
+        default: return rows_fixed<0>(codes, n, words, query, bound, index, distance);
+    }
+}
+
+}  // namespace
+}  // namespace dmih::simd

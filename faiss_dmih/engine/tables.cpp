@@ -1,0 +1,70 @@
+#include "tables.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace dmih {
+
+std::vector<int> default_cuts(int d, uint64_t n) {
+    const double log2n = std::log2(static_cast<double>(std::max<uint64_t>(n, 2)));
+    int m = std::max(1, static_cast<int>(std::floor(d / log2n)));
+    auto fits = [&](int tables) {
+        const int longest = (d + tables - 1) / tables;
+        if (longest > kMaxSubstringBits) return false;
+        double offsets = 0;
+        for (int j = 0; j < tables; ++j)
+            offsets += 4.0 * std::exp2(d / tables + (j < d % tables ? 1 : 0));
+        return offsets <= std::max(8.0 * static_cast<double>(n) * tables, 1048576.0);
+    };
+    while (m < d && !fits(m)) ++m;
+    std::vector<int> cuts(static_cast<size_t>(m), d / m);
+    for (int j = 0; j < d % m; ++j) ++cuts[static_cast<size_t>(j)];
+    return cuts;
+}
+
+std::vector<Substring> substrings_of(const std::vector<int>& cuts) {
+    std::vector<Substring> out;
+    int begin = 0;
+    for (int bits : cuts) {
+        out.push_back({begin, bits});
+        begin += bits;
+    }
+    return out;
+}
+
+size_t table_bytes(const Substring& substring, uint32_t slots) {
+    return ((size_t{1} << substring.bits) + 1 + slots) * sizeof(uint32_t);
+}
+
+std::vector<Table> build_tables(const std::vector<Substring>& substrings, const uint64_t* codes,
+                                uint32_t slots, int words, const Control& control) {
+    std::vector<Table> tables(substrings.size());
+    for (size_t j = 0; j < tables.size(); ++j) {
+        tables[j].substring = substrings[j];
+        tables[j].offsets = Buffer<uint32_t>((size_t{1} << substrings[j].bits) + 1);
+        tables[j].postings = Buffer<uint32_t>(slots);
+    }
+    parallel_for(control, tables.size(), [&](size_t j) {
+        // A counting sort by key. The counts stand one place to the right of their key's begin, so
+        // that filling the buckets turns them into the offsets themselves.
+        const Substring substring = tables[j].substring;
+        uint32_t* const offsets = tables[j].offsets.data();
+        uint32_t* const postings = tables[j].postings.data();
+        std::memset(offsets, 0, tables[j].offsets.bytes());
+        const uint64_t* code = codes;
+        for (uint32_t s = 0; s < slots; ++s, code += words) ++offsets[substring.of(code) + 1];
+        uint32_t begin = 0;
+        for (size_t key = 1; key <= size_t{1} << substring.bits; ++key) {
+            const uint32_t count = offsets[key];
+            offsets[key] = begin;
+            begin += count;
+        }
+        code = codes;
+        for (uint32_t s = 0; s < slots; ++s, code += words)
+            postings[offsets[substring.of(code) + 1]++] = s;
+    });
+    return tables;
+}
+
+}  // namespace dmih

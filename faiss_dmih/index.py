@@ -1,0 +1,243 @@
+"""IndexDMIH, the Python face of the native index, and what is set or counted process-wide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from faiss_dmih import _engine
+from faiss_dmih.codes import check_codes, check_d
+
+MODES = ("auto", "mih", "scan")
+ENGINES = ("auto", "scan", "probe")
+MAX_SUBSTRING_BITS = 26
+
+
+class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
+    """Exact Hamming k-NN and range search over packed binary codes.
+
+    A C++ class derived from ``faiss::IndexBinary``: everything in FAISS that holds a binary index
+    (``IndexBinaryIDMap2``, ``IndexBinaryShards``, ``IndexBinaryReplicas``, ``IndexBinaryIVF`` as
+    quantizer) holds this one. Answers are those of ``faiss.IndexBinaryFlat``, bit for bit: k-NN
+    ordered by (distance, id), range results ascending by id within a query. The number of threads
+    is that of ``faiss.omp_set_num_threads``. Searches may run side by side; ``add`` and the other
+    mutators must not run beside anything else.
+
+    Args:
+        d: bits of a code, a multiple of 8 in [8, 4096].
+        cuts: lengths in bits of the consecutive substrings that the hash tables are made of; they
+            sum to d, each in [1, 26]. An encoder trained for certain substrings gives its own.
+            By default floor(d / log2(n)) nearly equal ones for n codes, as in the papers, more
+            where they would be too long to be addressed directly.
+        mode: ``"auto"``: distinct codes stored once, hash tables, SIMD scan, and a planner that
+            picks per query. ``"mih"``: plain multi-index hashing as in the papers (for comparison).
+            ``"scan"``: the SIMD scan alone, nothing but the codes in memory.
+        memory_budget: bytes that the hash tables may take (mode ``"auto"``); tables beyond it are
+            not built. Answers stay exact, far neighbours are then found by scanning.
+
+    Raises:
+        ValueError, TypeError: for arguments that are none of the above.
+
+    >>> import numpy as np
+    >>> xb = np.array([[0b0000], [0b0001], [0b0011]], dtype=np.uint8)
+    >>> index = IndexDMIH(8)
+    >>> index.add(xb)
+    >>> D, I = index.search(np.array([[0b0010]], dtype=np.uint8), k=3)
+    >>> D.tolist(), I.tolist()
+    ([[1, 1, 2]], [[0, 2, 1]])
+    >>> lims, D, I = index.range_search(np.array([[0b0010]], dtype=np.uint8), 2)
+    >>> I.tolist()
+    [0, 2]
+    """
+
+    def __init__(
+        self,
+        d: int,
+        *,
+        cuts: Sequence[int] | None = None,
+        mode: str = "auto",
+        memory_budget: int | None = None,
+    ) -> None:
+        d = check_d(d)
+        if mode not in MODES:
+            raise ValueError(f"unknown mode {mode!r}: expected one of {', '.join(MODES)}")
+        checked_cuts = None if cuts is None else _check_cuts(cuts, d)
+        if memory_budget is not None:
+            memory_budget = _check_budget(memory_budget, mode)
+        self.this = _engine.make(d, mode, list(checked_cuts or ()), memory_budget)
+        self._cuts = checked_cuts
+        self._mode = mode
+        self._memory_budget = memory_budget
+
+    @property
+    def mode(self) -> str:
+        """``"auto"``, ``"mih"`` or ``"scan"``, as given."""
+        return self._mode
+
+    @property
+    def memory_budget(self) -> int | None:
+        """Bytes that the hash tables may take, as given."""
+        return self._memory_budget
+
+    @property
+    def cuts(self) -> tuple[int, ...] | None:
+        """Substring lengths in bits: those given, otherwise those of the tables built so far, or
+        None while there are none (fewer than some 2,000 codes are only scanned).
+        """
+        if self._cuts is not None:
+            return self._cuts
+        return tuple(_engine.cuts(self)) or None
+
+    def train(self, x: ArrayLike) -> None:
+        """Does nothing but check ``x`` (n, d/8) uint8: the index is trained from the start."""
+        check_codes(x, self.code_size)
+
+    def add(self, x: ArrayLike) -> None:
+        """Adds codes ``x`` (n, d/8) uint8; their ids are ntotal, ntotal + 1, ...
+
+        Either all are added or, on an exception (memory included), none. Also takes torch CPU
+        tensors and whatever else numpy can see as an array.
+
+        Raises:
+            TypeError: ``x`` is not uint8.
+            ValueError: ``x`` is not two-dimensional.
+            AssertionError: its rows are not d/8 bytes wide.
+            RuntimeError: there would be more than 2^32 - 1 codes.
+        """
+        super().add(_as_array(x))
+
+    def search(
+        self, x: ArrayLike, k: int, *, params: Any = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The k nearest codes of each query.
+
+        Args:
+            x: queries (nq, d/8) uint8.
+            k: neighbours per query, at least 1.
+            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered.
+
+        Returns:
+            Distances D (nq, k) int32 and ids I (nq, k) int64, rows ordered by (distance, id); of
+            codes tied at the k-th distance the smallest ids. Where there are fewer than k codes,
+            2147483647 and -1.
+
+        Raises:
+            TypeError, ValueError, AssertionError: as ``add``; AssertionError for k < 1.
+        """
+        out: tuple[NDArray[np.int32], NDArray[np.int64]] = super().search(
+            _as_array(x), k, params=params
+        )
+        return out
+
+    def range_search(
+        self, x: ArrayLike, thresh: int, *, params: Any = None
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32], NDArray[np.int64]]:
+        """All codes at a distance below ``thresh`` of each query.
+
+        Args:
+            x: queries (nq, d/8) uint8.
+            thresh: bits; distances are strictly below it.
+            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered.
+
+        Returns:
+            ``(lims, D, I)``: the answers of query i are ``D[lims[i]:lims[i + 1]]`` float32 and
+            ``I[lims[i]:lims[i + 1]]`` int64, ids ascending; lims is (nq + 1,) uint64.
+
+        Raises:
+            TypeError, ValueError, AssertionError: as ``add``.
+        """
+        out: tuple[NDArray[np.uint64], NDArray[np.float32], NDArray[np.int64]] = (
+            super().range_search(_as_array(x), thresh, params=params)
+        )
+        return out
+
+    def compact(self) -> None:
+        """Merges everything added so far into one segment with its hash tables.
+
+        Adds do this by themselves, geometrically; one call after the last of many adds gives the
+        speed of a single one.
+        """
+        _engine.compact(self)
+
+    def memory_usage(self) -> dict[str, int]:
+        """Bytes held, by part: codes, duplicates (id lists of equal codes), tables, tail, total."""
+        return _engine.memory_usage(self)
+
+    def force_engine(self, engine: str) -> None:
+        """For tests and ablations: ``"scan"`` or ``"probe"`` alone, or ``"auto"``, the planner."""
+        if engine not in ENGINES:
+            raise ValueError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
+        _engine.force_engine(self, engine)
+
+
+def available_simd_levels() -> tuple[str, ...]:
+    """Instruction sets of the scan kernels that this processor runs, slowest first."""
+    return tuple(_engine.simd_levels())
+
+
+def simd_level() -> str:
+    """The instruction set in use, by default the last of ``available_simd_levels()``."""
+    return _engine.simd_level()
+
+
+def set_simd_level(level: str) -> None:
+    """Makes all searches of the process use ``level``. Answers do not depend on it.
+
+    Raises:
+        ValueError: this processor has no such level.
+    """
+    if not _engine.set_simd_level(level):
+        known = ", ".join(available_simd_levels())
+        raise ValueError(f"no SIMD level {level!r} on this processor: expected one of {known}")
+
+
+def stats() -> dict[str, int]:
+    """What searches have done since the start or ``reset_stats()``, over all indexes.
+
+    queries; probes (buckets looked up); candidates (codes met in buckets and compared); scanned
+    (codes compared by a scan); fallbacks (times a query was handed from probing to the scan).
+    """
+    return _engine.stats()
+
+
+def reset_stats() -> None:
+    """Sets the counters of ``stats()`` to zero."""
+    _engine.reset_stats()
+
+
+def _as_array(x: ArrayLike) -> Any:
+    """What FAISS's Python layer takes, which then checks dtype and shape its own way."""
+    return x if isinstance(x, np.ndarray) else np.asarray(x)
+
+
+def _check_cuts(cuts: Sequence[int], d: int) -> tuple[int, ...]:
+    if isinstance(cuts, str) or not all(isinstance(c, Integral) for c in cuts):
+        raise TypeError(f"cuts must be integers, the substring lengths in bits; got {cuts!r}")
+    out = tuple(int(c) for c in cuts)
+    if any(not 1 <= c <= MAX_SUBSTRING_BITS for c in out):
+        raise ValueError(
+            f"every substring has 1 to {MAX_SUBSTRING_BITS} bits (its table is addressed "
+            f"directly); got cuts={out}: cut longer ones in two"
+        )
+    if sum(out) != d:
+        raise ValueError(f"cuts must sum to d = {d} bits; got {out}, which sum to {sum(out)}")
+    return out
+
+
+def _check_budget(memory_budget: int, mode: str) -> int:
+    if not isinstance(memory_budget, Integral):
+        raise TypeError(f"memory_budget is a number of bytes; got {memory_budget!r}")
+    if memory_budget < 0:
+        raise ValueError(f"memory_budget must not be negative; got {memory_budget}")
+    if mode != "auto":
+        raise ValueError(
+            f"memory_budget applies to mode='auto'; mode={mode!r} has no tables to leave out"
+            if mode == "scan"
+            else "memory_budget applies to mode='auto'; plain multi-index hashing needs all tables"
+        )
+    return int(memory_budget)
