@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from faiss_dmih import _engine
-from faiss_dmih.codes import check_codes, check_d
+from faiss_dmih.codes import check_d
 
 MODES = ("auto", "mih", "scan")
 ENGINES = ("auto", "scan", "probe")
@@ -95,7 +95,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
 
     def train(self, x: ArrayLike) -> None:
         """Does nothing but check ``x`` (n, d/8) uint8: the index is trained from the start."""
-        check_codes(x, self.code_size)
+        super().train(_as_array(x))
 
     def add(self, x: ArrayLike) -> None:
         """Adds codes ``x`` (n, d/8) uint8; their ids are ntotal, ntotal + 1, ...

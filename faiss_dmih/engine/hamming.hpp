@@ -7,6 +7,9 @@
 
 namespace dmih {
 
+constexpr int kMaxBits = 4096;
+constexpr int kMaxWords = kMaxBits / 64;
+
 inline int words_for(int d) {
     return (d + 63) / 64;
 }

@@ -24,13 +24,15 @@ auto guarded(Work work) -> decltype(work()) {
 }
 
 // The wheels bring an OpenMP runtime of their own; faiss.omp_set_num_threads speaks to that one.
+// Looked up when the module is loaded, which is after libfaiss.so.
+int (*const omp_get_max_threads)() = [] {
+    void* faiss = dlopen("libfaiss.so", RTLD_NOLOAD | RTLD_LAZY);
+    void* symbol = faiss != nullptr ? dlsym(faiss, "omp_get_max_threads") : nullptr;
+    return reinterpret_cast<int (*)()>(symbol);
+}();
+
 int faiss_threads() {
-    static const auto get = [] {
-        void* faiss = dlopen("libfaiss.so", RTLD_NOLOAD | RTLD_LAZY);
-        void* symbol = faiss != nullptr ? dlsym(faiss, "omp_get_max_threads") : nullptr;
-        return reinterpret_cast<int (*)()>(symbol);
-    }();
-    return get != nullptr ? std::max(get(), 1) : 1;
+    return omp_get_max_threads != nullptr ? std::max(omp_get_max_threads(), 1) : 1;
 }
 
 Control control() {

@@ -1,5 +1,6 @@
 #include "parallel.hpp"
 
+#include <cxxabi.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -31,6 +32,8 @@ struct Job {
 
     // Takes tasks until none is left.
     void run(const Control& control) {
+        // Python ends threads that wait for its lock at exit by unwinding them, which may not be
+        // stopped here.
         try {
             while (!failed.load(std::memory_order_relaxed)) {
                 const size_t i = next.fetch_add(1);
@@ -38,6 +41,9 @@ struct Job {
                 (*task)(i);
                 control.poll();
             }
+        } catch (abi::__forced_unwind&) {
+            failed.store(true);
+            throw;
         } catch (...) {
             fail();
         }
@@ -79,11 +85,16 @@ bool Pool::try_run(Job& job, int helpers, const Control& control) {
         wanted_ = std::min(helpers, threads_);
     }
     wake_.notify_all();
+    struct Leave {  // the job lives on this thread's stack: nobody may still be at it
+        Pool& pool;
+        ~Leave() {
+            std::unique_lock<std::mutex> lock(pool.mutex_);
+            pool.wanted_ = 0;
+            pool.idle_.wait(lock, [this] { return pool.running_ == 0; });
+            pool.job_ = nullptr;
+        }
+    } leave{*this};
     job.run(control);
-    std::unique_lock<std::mutex> lock(mutex_);
-    wanted_ = 0;
-    idle_.wait(lock, [this] { return running_ == 0; });
-    job_ = nullptr;
     return true;
 }
 
@@ -103,17 +114,12 @@ void Pool::work() {
 }
 
 // Never destroyed: its threads wait for work until the process ends. In a forked child they do not
-// exist and the locks may be held by nobody, so the child starts from a new pool.
-std::atomic<Pool*> pool{nullptr};
-
-Pool& the_pool() {
-    static std::once_flag once;
-    std::call_once(once, [] {
-        pool.store(new Pool);
-        pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
-    });
-    return *pool.load();
-}
+// exist and the locks may be held by nobody, so the child starts from a new pool. Made when the
+// module is loaded, before there can be a fork from another thread; it has no threads until used.
+std::atomic<Pool*> pool{[] {
+    pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
+    return new Pool;
+}()};
 
 // Ends the helpers' tasks after the calling thread was stopped; its own exception is the one told.
 struct Stopped : std::exception {
@@ -144,7 +150,7 @@ void parallel_for(const Control& control, size_t n, const std::function<void(siz
     job.n = n;
     job.task = &task;
     const size_t helpers = std::min<size_t>(n, std::max(control.threads(), 1)) - (n > 0 ? 1 : 0);
-    if (helpers == 0 || !the_pool().try_run(job, static_cast<int>(helpers), control))
+    if (helpers == 0 || !pool.load()->try_run(job, static_cast<int>(helpers), control))
         job.run(control);
     if (job.error) std::rethrow_exception(job.error);
 }

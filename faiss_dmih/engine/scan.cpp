@@ -1,10 +1,11 @@
 #include "scan.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <functional>
-#include <map>
+#include <memory>
 #include <mutex>
 
 #include "simd/kernels.hpp"
@@ -158,14 +159,17 @@ ScanCosts measure(const Kernels& kernels, int words) {
 }  // namespace
 
 const ScanCosts& scan_costs(int words) {
-    static std::mutex mutex;
-    static std::map<std::pair<const Kernels*, int>, ScanCosts> known;
+    // No lock: a process forked while another thread measures must not wait for it. Two threads
+    // that measure at once both get what the first one publishes.
+    static std::atomic<const ScanCosts*> known[simd::kMaxLevels][kMaxWords + 1];
     const Kernels& kernels = simd::active();
-    std::lock_guard<std::mutex> lock(mutex);
-    const auto key = std::make_pair(&kernels, words);
-    const auto found = known.find(key);
-    if (found != known.end()) return found->second;
-    return known.emplace(key, measure(kernels, words)).first->second;
+    std::atomic<const ScanCosts*>& entry = known[kernels.level][words];
+    const ScanCosts* costs = entry.load(std::memory_order_acquire);
+    if (costs != nullptr) return *costs;
+    auto measured = std::make_unique<const ScanCosts>(measure(kernels, words));
+    if (entry.compare_exchange_strong(costs, measured.get(), std::memory_order_acq_rel))
+        costs = measured.release();
+    return *costs;
 }
 
 double ScanCosts::per_code(size_t queries, int threads) const {

@@ -41,7 +41,7 @@ struct Avx2 {
 }  // namespace
 
 const Kernels kAvx2{
-    "avx2",          Avx2::lanes, rows_popcount, Fold<Avx2>::make_planes, Fold<Avx2>::make_query,
+    "avx2",          1, Avx2::lanes, rows_popcount, Fold<Avx2>::make_planes, Fold<Avx2>::make_query,
     Fold<Avx2>::fold};
 
 }  // namespace dmih::simd

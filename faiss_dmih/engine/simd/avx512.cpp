@@ -40,6 +40,7 @@ struct Avx512 {
 }  // namespace
 
 const Kernels kAvx512{"avx512",
+                      2,
                       Avx512::lanes,
                       rows_popcount,
                       Fold<Avx512>::make_planes,

@@ -40,8 +40,11 @@ struct BlockHit {
     uint64_t mask[kMaxLanes];
 };
 
+constexpr int kMaxLevels = 3;
+
 struct Kernels {
     const char* name;
+    int level;  // its number, below kMaxLevels
     int lanes;  // a block has 64 * lanes codes
 
     // Writes to index/distance the rows among the first n (in order) whose distance to `query` is

@@ -39,6 +39,7 @@ struct Generic {
 }  // namespace
 
 const Kernels kPortable{"portable",
+                        0,
                         Generic::lanes,
                         rows_popcount,
                         Fold<Generic>::make_planes,
