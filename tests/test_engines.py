@@ -21,7 +21,7 @@ D_AND_KIND = [
     (256, "complements"),
     (512, "clustered"),
 ]
-N = 13_000  # past several tails of 4,096
+N = 13_000  # several tails long
 
 
 def data(d: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -110,6 +110,23 @@ def test_tables_over_few_codes(engine: str, n: int) -> None:
     index.compact()
     assert_same(index.search(xq, 3), reference.knn(xb, xq, 3))
     assert_same(index.range_search(xq, 30), reference.range_search(xb, xq, 30))
+
+
+@pytest.mark.parametrize("engine", ["auto+probe", "mih", "auto+scan", "scan"])
+def test_an_engine_is_the_one_asked_for(engine: str, answers: dict[str, Any]) -> None:
+    index = make_index(answers["xb"].shape[1] * 8, engine)
+    index.add(answers["xb"])
+    index.compact()
+    faiss_dmih.reset_stats()
+    assert set(faiss_dmih.stats().values()) == {0}
+    index.search(answers["xq"], 5)
+    done = faiss_dmih.stats()
+    assert done["queries"] == len(answers["xq"])
+    assert done["fallbacks"] == 0
+    probed = engine in ("auto+probe", "mih")
+    assert (done["probes"] > 0) == probed
+    assert (done["candidates"] > 0) == probed
+    assert (done["scanned"] > 0) == (not probed)
 
 
 @pytest.mark.parametrize("level", [None, "", "avx1024", 3])

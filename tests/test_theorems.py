@@ -31,7 +31,7 @@ def candidates(m: int, radii: tuple[int, ...]) -> set[int]:
 
 @pytest.mark.parametrize("m", [1, 2, 4, 8])
 def test_general_pigeonhole(m: int) -> None:
-    """Every code at a distance below sum(rho_j + 1) is seen, and for no larger distance is it so."""
+    """Every code at a distance below sum(rho_j + 1) is seen; for no larger one is it so."""
     for radii in itertools.product(range(-1, BITS // m), repeat=m):
         guarantee = sum(r + 1 for r in radii)
         seen = candidates(m, radii)

@@ -19,6 +19,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import faiss
@@ -106,7 +108,8 @@ class Itq(Binarizer):
         itq.itq.seed = seed
         if self.bits > LONG_CODE:
             itq.itq.max_iter = LONG_CODE_ITERATIONS
-        itq.train(x)
+        with _one_thread():
+            itq.train(x)
         self._itq: Any = itq
 
     def encode(self, x: Floats) -> Codes:
@@ -114,6 +117,17 @@ class Itq(Binarizer):
         if self._linear is not None:
             x = x @ self._linear
         return np.packbits(self._itq.apply(x) > 0, axis=1, bitorder="little")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """ITQ factors many small matrices: threads gain little, and lose much on a busy machine."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def _orthonormal(rows: int, columns: int, rng: np.random.Generator) -> Floats:

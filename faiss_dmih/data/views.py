@@ -17,9 +17,7 @@ JITTER = 0.3
 _CROPS = (1.0, 0.9, 0.8)
 
 
-def image_views(
-    images: npt.NDArray[np.uint8], rng: np.random.Generator
-) -> npt.NDArray[np.uint8]:
+def image_views(images: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """One random view of each image: (n, height, width[, channels]) to the same shape."""
     height, width = images.shape[1:3]
     # Shifts reach a fourteenth of the width, 2 pixels of 28 or 32, and at least 1 pixel.
