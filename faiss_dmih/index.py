@@ -165,7 +165,9 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         _engine.compact(self)
 
     def memory_usage(self) -> dict[str, int]:
-        """Bytes held, by part: codes, duplicates (id lists of equal codes), tables, tail, total."""
+        """Bytes held, by part: codes (distinct ones), ids (which code is whose), clusters, tables,
+        tail (recent adds), total.
+        """
         return _engine.memory_usage(self)
 
     def force_engine(self, engine: str) -> None:

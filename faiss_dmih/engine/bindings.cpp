@@ -52,10 +52,11 @@ nb::dict memory_usage(nb::handle object) {
     const dmih::MemoryUsage usage = of(object).engine().memory_usage();
     nb::dict out;
     out["codes"] = usage.codes;
-    out["duplicates"] = usage.duplicates;
+    out["ids"] = usage.ids;
+    out["clusters"] = usage.clusters;
     out["tables"] = usage.tables;
     out["tail"] = usage.tail;
-    out["total"] = usage.codes + usage.duplicates + usage.tables + usage.tail;
+    out["total"] = usage.codes + usage.ids + usage.clusters + usage.tables + usage.tail;
     return out;
 }
 

@@ -25,6 +25,8 @@ struct Found {
 // k, and codes tied at that distance are all kept, so that the smallest ids can win at the end.
 class KnnCollector {
 public:
+    static constexpr bool kLearns = true;  // the bound falls as codes are found
+
     KnnCollector(int64_t k, int d)
         : k_(static_cast<uint64_t>(k)), bound_(d), histogram_(static_cast<size_t>(d) + 1, 0) {}
 
@@ -44,6 +46,9 @@ public:
         while (within_ - histogram_[bound_] >= k_) within_ -= histogram_[bound_--];
         if (found_.size() >= prune_at_) prune();
     }
+
+    // How many more ids within the bound make it full.
+    uint64_t wanted() const { return full() ? 0 : k_ - within_; }
 
     // For a thread of its own: the same bound, nothing found.
     KnnCollector empty_copy() const {
@@ -89,11 +94,14 @@ private:
 // Everything within a fixed distance.
 class RangeCollector {
 public:
+    static constexpr bool kLearns = false;
+
     explicit RangeCollector(int bound) : bound_(bound) {}
 
     RangeCollector empty_copy() const { return RangeCollector(bound_); }
 
     int bound() const { return bound_; }
+    uint64_t wanted() const { return 0; }
     bool full() const { return true; }
     int bound_for_later_ids() const { return bound_; }
     void add(int distance, uint32_t part, uint32_t slot, uint64_t) {

@@ -56,7 +56,7 @@ private:
 
 }  // namespace
 
-Distinct find_distinct(const uint64_t* codes, uint32_t n, int words, const Control& control) {
+IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control& control) {
     // Each worker takes the codes whose hash falls to it, in id order, so that the outcome does not
     // depend on their number.
     const uint32_t workers = n < 50000 ? 1 : std::clamp(control.threads(), 1, 16);
@@ -93,7 +93,7 @@ Distinct find_distinct(const uint64_t* codes, uint32_t n, int words, const Contr
         fresh[worker] = distinct;
     });
 
-    Distinct out;
+    IdMap out;
     for (uint32_t count : fresh) out.slots += count;
     if (out.slots == n) return out;
 
@@ -110,6 +110,27 @@ Distinct find_distinct(const uint64_t* codes, uint32_t n, int words, const Contr
     Buffer<uint32_t>& at = first;  // no longer needed as such: now the next free place by slot
     std::memcpy(at.data(), out.list_begin.data(), size_t(out.slots) * 4);
     for (uint32_t i = 0; i < n; ++i) out.ids[at[out.slot_of[i]]++] = i;
+    return out;
+}
+
+IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n) {
+    IdMap out;
+    out.slots = map.slots;
+    out.ids = Buffer<uint32_t>(n);
+    out.slot_of = std::move(map.slot_of);
+    if (out.slot_of.empty()) out.slot_of = Buffer<uint32_t>(n);
+    if (!map.list_begin.empty()) out.list_begin = Buffer<uint32_t>(size_t(map.slots) + 1);
+    uint32_t at = 0;
+    for (uint32_t slot = 0; slot < map.slots; ++slot) {
+        if (!out.list_begin.empty()) out.list_begin[slot] = at;
+        const uint32_t end = map.begin_of(order[slot] + 1);
+        for (uint32_t i = map.begin_of(order[slot]); i < end; ++i, ++at) {
+            const uint32_t id = map.ids.empty() ? i : map.ids[i];
+            out.ids[at] = id;
+            out.slot_of[id] = slot;
+        }
+    }
+    if (!out.list_begin.empty()) out.list_begin[map.slots] = at;
     return out;
 }
 

@@ -1,5 +1,5 @@
 // Equal codes are stored once. Learned codes repeat massively; search then runs over the distinct
-// ones, and a list of ids says who shares each.
+// ones, and a map says which ids share each.
 #pragma once
 
 #include <cstdint>
@@ -9,15 +9,22 @@
 
 namespace dmih {
 
-// Distinct codes ("slots") are numbered by their first id. Where all codes are distinct the arrays
-// are empty and a slot is its id.
-struct Distinct {
+// Which ids a slot (a distinct code) stands for. Arrays that would say nothing are empty: `slot_of`
+// and `ids` where slots are ids, `list_begin` where every slot is one id.
+struct IdMap {
     uint32_t slots = 0;
     Buffer<uint32_t> slot_of;     // id -> slot
     Buffer<uint32_t> list_begin;  // slot -> its first place in ids; slots + 1 entries
     Buffer<uint32_t> ids;         // ids by slot, ascending within a slot
+
+    uint32_t begin_of(uint32_t slot) const { return list_begin.empty() ? slot : list_begin[slot]; }
+    size_t bytes() const { return slot_of.bytes() + list_begin.bytes() + ids.bytes(); }
 };
 
-Distinct find_distinct(const uint64_t* codes, uint32_t n, int words, const Control& control);
+// Slots numbered by their first id.
+IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control& control);
+
+// The same slots in a new order: order[new slot] = old slot; n ids.
+IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n);
 
 }  // namespace dmih

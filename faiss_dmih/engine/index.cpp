@@ -18,6 +18,8 @@ constexpr uint32_t kTail = 2048;
 // fall by more than that from one segment to the next: few segments to search, and a code is
 // rebuilt O(log n) times.
 constexpr uint64_t kMergeRatio = 4;
+// Segments with fewer distinct codes are not worth clusters: a scan of them is a few microseconds.
+constexpr uint32_t kClustered = 8192;
 constexpr uint64_t kMaxCodes = 0xFFFFFFFF;
 
 // What probing an item costs on this segment, memory misses included.
@@ -105,20 +107,10 @@ std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const 
     out = std::copy_n(tail_.data(), tail_size_ * words, out);
     bytes_to_rows(codes, n, code_size(), words_, out);
 
-    segment->slots = segment->n;
-    if (options_.mode == Mode::Auto) {
-        segment->distinct = find_distinct(rows.data(), segment->n, words_, control);
-        segment->slots = segment->distinct.slots;
-    }
-    if (segment->slots < segment->n) {
-        segment->codes = Buffer<uint64_t>(segment->slots * words);
-        const Distinct& distinct = segment->distinct;
-        for (uint32_t s = 0; s < segment->slots; ++s)
-            std::copy_n(rows.data() + distinct.ids[distinct.list_begin[s]] * words, words,
-                        segment->codes.data() + s * words);
-    } else {
-        segment->codes = std::move(rows);
-    }
+    segment->map.slots = segment->n;
+    if (options_.mode == Mode::Auto) arrange(*segment, rows, control);
+    segment->slots = segment->map.slots;
+    if (segment->codes.empty()) segment->codes = std::move(rows);
     if (options_.mode == Mode::Scan) return segment;
 
     const std::vector<int> cuts =
@@ -136,6 +128,28 @@ std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const 
         if (!segment->tables.empty()) segment->front.item_ns = measure_item_ns(*segment);
     }
     return segment;
+}
+
+// Equal codes once, and near ones together.
+void Index::arrange(Segment& segment, const Buffer<uint64_t>& rows, const Control& control) const {
+    const size_t words = static_cast<size_t>(words_);
+    segment.map = find_distinct(rows.data(), segment.n, words_, control);
+    const IdMap& map = segment.map;
+    if (map.slots < segment.n) {
+        segment.codes = Buffer<uint64_t>(map.slots * words);
+        for (uint32_t s = 0; s < map.slots; ++s)
+            std::copy_n(rows.data() + map.ids[map.begin_of(s)] * words, words,
+                        segment.codes.data() + s * words);
+    }
+    if (map.slots < kClustered) return;
+    const uint64_t* codes = segment.codes.empty() ? rows.data() : segment.codes.data();
+    Buffer<uint32_t> order;
+    segment.clusters = Clusters::build(codes, map.slots, words_, control, order);
+    Buffer<uint64_t> arranged(map.slots * words);
+    for (uint32_t s = 0; s < map.slots; ++s)
+        std::copy_n(codes + order[s] * words, words, arranged.data() + s * words);
+    segment.map = reorder(std::move(segment.map), order, segment.n);
+    segment.codes = std::move(arranged);
 }
 
 // The substrings whose tables fit the budget. The guarantee of the front holds for any subset of
@@ -188,8 +202,8 @@ MemoryUsage Index::memory_usage() const {
     MemoryUsage usage;
     for (const auto& segment : segments_) {
         usage.codes += segment->codes.bytes();
-        usage.duplicates += segment->distinct.slot_of.bytes() +
-                            segment->distinct.list_begin.bytes() + segment->distinct.ids.bytes();
+        usage.ids += segment->map.bytes();
+        usage.clusters += segment->clusters.bytes();
         for (const Table& table : segment->tables) usage.tables += table.bytes();
     }
     usage.tail = tail_.bytes();

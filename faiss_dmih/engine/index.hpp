@@ -30,7 +30,7 @@ struct Options {
 };
 
 struct MemoryUsage {
-    uint64_t codes = 0, duplicates = 0, tables = 0, tail = 0;
+    uint64_t codes = 0, ids = 0, clusters = 0, tables = 0, tail = 0;
 };
 
 struct RangeResults {
@@ -72,6 +72,7 @@ public:
 private:
     std::unique_ptr<Segment> build(uint64_t first_segment, uint64_t n, const uint8_t* codes,
                                    const Control& control) const;
+    void arrange(Segment& segment, const Buffer<uint64_t>& rows, const Control& control) const;
     std::vector<Substring> affordable(std::vector<Substring> substrings, uint32_t slots,
                                       uint64_t spent) const;
     std::vector<Part> parts() const;

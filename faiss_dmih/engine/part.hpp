@@ -2,9 +2,11 @@
 // recent adds (rows only). Searches see both through `Part`.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
+#include "clusters.hpp"
 #include "dedup.hpp"
 #include "front.hpp"
 #include "tables.hpp"
@@ -23,13 +25,14 @@ struct Segment {
     uint32_t slots = 0;
     int words = 0;
     Buffer<uint64_t> codes;  // one row per slot
-    Distinct distinct;       // arrays empty where every slot is one id
+    IdMap map;
+    Clusters clusters;  // none in small segments
     std::vector<Table> tables;
     Front front;  // the order in which `tables` are probed, and at what cost
+    // Of the segment's blocks, how many a query has had to scan lately. Only the planner asks.
+    mutable std::atomic<float> scanned_share{1.0f};
 
-    uint32_t slot_of(uint32_t id) const {
-        return distinct.slot_of.empty() ? id : distinct.slot_of[id];
-    }
+    uint32_t slot_of(uint32_t id) const { return map.slot_of.empty() ? id : map.slot_of[id]; }
 };
 
 struct Part {
@@ -42,27 +45,33 @@ struct Part {
 
     const uint64_t* code(uint32_t slot) const { return codes + size_t(slot) * words; }
 
-    bool has_lists() const { return segment != nullptr && !segment->distinct.ids.empty(); }
+    // Slots are ids, one each and in order.
+    bool ids_ascend() const { return segment == nullptr || segment->map.ids.empty(); }
+
+    const Clusters* clusters() const {
+        return segment != nullptr && segment->clusters.size() > 0 ? &segment->clusters : nullptr;
+    }
 
     // Calls visit(id) for the slot's ids, ascending, until it returns false.
     template <class Visit>
     void for_each_id(uint32_t slot, const Filter* filter, Visit visit) const {
-        if (!has_lists()) {
+        if (ids_ascend()) {
             const int64_t id = base + slot;
             if (filter == nullptr || filter->contains(id)) visit(id);
             return;
         }
-        const Distinct& distinct = segment->distinct;
-        for (uint32_t i = distinct.list_begin[slot]; i < distinct.list_begin[slot + 1]; ++i) {
-            const int64_t id = base + distinct.ids[i];
+        const IdMap& map = segment->map;
+        const uint32_t end = map.begin_of(slot + 1);
+        for (uint32_t i = map.begin_of(slot); i < end; ++i) {
+            const int64_t id = base + map.ids[i];
             if ((filter == nullptr || filter->contains(id)) && !visit(id)) return;
         }
     }
 
     uint64_t count(uint32_t slot, const Filter* filter) const {
         if (filter == nullptr) {
-            if (!has_lists()) return 1;
-            return segment->distinct.list_begin[slot + 1] - segment->distinct.list_begin[slot];
+            if (ids_ascend()) return 1;
+            return segment->map.begin_of(slot + 1) - segment->map.begin_of(slot);
         }
         uint64_t ids = 0;
         for_each_id(slot, filter, [&](int64_t) { return ++ids > 0; });

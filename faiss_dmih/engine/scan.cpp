@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstring>
-#include <functional>
-#include <memory>
 #include <mutex>
+#include <numeric>
 
+#include "scan_costs.hpp"
 #include "simd/kernels.hpp"
 #include "stats.hpp"
 
@@ -21,219 +20,322 @@ using simd::Kernels;
 constexpr uint32_t kRowChunk = 1024;  // rows per call: the bound falls between calls
 constexpr size_t kFoldQueries = 512;  // queries that share a block's planes in one task
 constexpr size_t kFoldEnough = 128;   // fewer do not pay for planes of their own
+constexpr uint32_t kFewCodes = 4096;  // not worth sharing out among threads
 
-// Codes [begin, end) of a part for some of the queries.
+// One call of scan(): what its tasks have in common.
 template <class Collector>
-struct Task {
-    const Part& part;
-    const Filter* filter;
-    const Control& control;
-    uint32_t begin, end;
-    // Slots are visited in the order of their ids and stand for one id each: of codes tied with the
-    // k-th, later ones lose.
-    bool ascending;
+class Scan {
+public:
+    Scan(const Part& part, const std::vector<const uint64_t*>& queries, const Filter* filter,
+         const std::vector<Collector*>& collectors, const Control& control)
+        : part_(part),
+          queries_(queries),
+          filter_(filter),
+          collectors_(collectors),
+          control_(control),
+          kernels_(simd::active()),
+          costs_(scan_costs(part.words)),
+          block_(64u * static_cast<uint32_t>(kernels_.lanes)),
+          clusters_(part.clusters()) {}
 
+    void run() {
+        if (clusters_ != nullptr) approach();
+        const size_t nq = queries_.size();
+        const size_t threads = static_cast<size_t>(std::max(control_.threads(), 1));
+        const bool folding = costs_.folding_pays(nq);
+        // Threads share the queries if there are enough of them, otherwise the codes.
+        if (threads == 1 || nq >= (folding ? kFoldEnough : 1) * threads || part_.slots < kFewCodes)
+            share_queries(folding, threads);
+        else
+            share_codes(folding, threads);
+        const uint64_t visited = visited_.load();
+        stats().scanned.fetch_add(visited, std::memory_order_relaxed);
+        if (clusters_ != nullptr) {
+            const float share = static_cast<float>(static_cast<double>(visited) /
+                                                   (static_cast<double>(nq) * part_.slots));
+            std::atomic<float>& known = part_.segment->scanned_share;
+            const float weight = nq >= 16 ? 0.5f : 0.1f;
+            known.store(known.load(std::memory_order_relaxed) * (1 - weight) + share * weight,
+                        std::memory_order_relaxed);
+        }
+    }
+
+private:
+    // Queries [first, first + n) with the collectors that a task fills for them.
+    struct Batch {
+        size_t first, n;
+        Collector* const* collectors;
+    };
+
+    void share_queries(bool folding, size_t threads) {
+        const size_t nq = queries_.size();
+        size_t group = 1;
+        if (folding) {
+            const size_t rounds = (nq + kFoldQueries * threads - 1) / (kFoldQueries * threads);
+            group = (nq + rounds * threads - 1) / (rounds * threads);
+        }
+        parallel_for(control_, (nq + group - 1) / group, [&](size_t g) {
+            const size_t first = g * group;
+            const Batch batch{first, std::min(group, nq - first), &collectors_[first]};
+            if (folding)
+                fold(batch, 0, part_.slots);
+            else
+                rows(batch, 0, part_.slots);
+        });
+    }
+
+    // Every task has collectors of its own, which start from the bounds known so far.
+    void share_codes(bool folding, size_t threads) {
+        const uint32_t range =
+            static_cast<uint32_t>((uint64_t{part_.slots} / (2 * threads) / block_ + 1) * block_);
+        std::mutex merging;
+        parallel_for(control_, (uint64_t{part_.slots} + range - 1) / range, [&](size_t r) {
+            std::vector<Collector> own;
+            std::vector<Collector*> pointers;
+            {
+                std::lock_guard<std::mutex> lock(merging);
+                for (const Collector* collector : collectors_)
+                    own.push_back(collector->empty_copy());
+            }
+            for (Collector& collector : own) pointers.push_back(&collector);
+            const uint32_t begin = static_cast<uint32_t>(r) * range;
+            const uint32_t end =
+                static_cast<uint32_t>(std::min<uint64_t>(uint64_t{begin} + range, part_.slots));
+            const Batch batch{0, queries_.size(), pointers.data()};
+            if (folding)
+                fold(batch, begin, end);
+            else
+                rows(batch, begin, end);
+            std::lock_guard<std::mutex> lock(merging);
+            for (size_t q = 0; q < own.size(); ++q)
+                for (const Found& f : own[q].found())
+                    collectors_[q]->add(f.distance(), f.part(), f.slot(),
+                                        part_.count(f.slot(), filter_));
+        });
+    }
+
+    // The distances to all centres, and a first bound from the codes of the nearest cluster. These
+    // are met again with the others: only the bound is kept.
+    void approach() {
+        const size_t nq = queries_.size();
+        const uint32_t count = clusters_->size();
+        to_centre_ = Buffer<uint16_t>(nq * count);
+        constexpr size_t kGroup = 32;
+        parallel_for(control_, (nq + kGroup - 1) / kGroup, [&](size_t g) {
+            std::vector<uint16_t> distance(count);
+            for (size_t q = g * kGroup; q < std::min(nq, (g + 1) * kGroup); ++q) {
+                kernels_.distances(clusters_->centres(), static_cast<int>(count), part_.words,
+                                   queries_[q], distance.data());
+                for (uint32_t c = 0; c < count; ++c) to_centre_[c * nq + q] = distance[c];
+                if (!Collector::kLearns) continue;
+                const auto nearest = std::min_element(distance.begin(), distance.end());
+                const auto [begin, end] =
+                    clusters_->range(static_cast<uint32_t>(nearest - distance.begin()), 0, 1 << 16);
+                Collector& collector = *collectors_[q];
+                scan_rows(queries_[q], collector, begin, end);
+                collector.forget(part_.number,
+                                 [&](uint32_t slot) { return part_.count(slot, filter_); });
+            }
+        });
+    }
+
+    // Where slots are ids in order, codes tied with the k-th lose to those already found.
     int bound_of(const Collector& collector) const {
-        return ascending ? collector.bound_for_later_ids() : collector.bound();
+        return part_.ids_ascend() ? collector.bound_for_later_ids() : collector.bound();
     }
 
     void hit(Collector& collector, int distance, uint32_t slot) const {
         if (distance > collector.bound()) return;
-        const uint64_t ids = part.count(slot, filter);
-        if (ids > 0) collector.add(distance, part.number, slot, ids);
+        const uint64_t ids = part_.count(slot, filter_);
+        if (ids > 0) collector.add(distance, part_.number, slot, ids);
     }
 
-    void rows(const Kernels& kernels, const uint64_t* query, Collector& collector) const {
+    void scan_rows(const uint64_t* query, Collector& collector, uint32_t begin, uint32_t end) {
         uint32_t index[kRowChunk];
         uint16_t distance[kRowChunk];
-        for (uint32_t at = begin; at < end;) {
-            const uint32_t n = std::min(kRowChunk, end - at);
-            const int found = kernels.rows(part.code(at), static_cast<int>(n), part.words, query,
-                                           bound_of(collector), index, distance);
+        // While nothing is known everything is a hit: look at a few first.
+        uint32_t chunk = collector.full() ? kRowChunk : kRowChunk / 16;
+        for (uint32_t at = begin, n; at < end; at += n, chunk = std::min(2 * chunk, kRowChunk)) {
+            n = std::min(chunk, end - at);
+            const int found = kernels_.rows(part_.code(at), static_cast<int>(n), part_.words, query,
+                                            bound_of(collector), index, distance);
             for (int i = 0; i < found; ++i) hit(collector, distance[i], at + index[i]);
-            at += n;
-            control.poll();
+            control_.poll();
         }
-        stats().scanned.fetch_add(end - begin, std::memory_order_relaxed);
+        if (begin < end) visited_.fetch_add(end - begin, std::memory_order_relaxed);
     }
 
-    // `begin` is a multiple of the block.
-    void fold(const Kernels& kernels, const uint64_t* const* queries, size_t nq,
-              Collector* const* collectors) const {
-        const size_t words = static_cast<size_t>(part.words);
-        const uint32_t block = 64u * static_cast<uint32_t>(kernels.lanes);
-        Buffer<FoldWord> folded(nq * words);
-        std::vector<int32_t> bound(nq);
-        std::vector<BlockHit> hits(nq);
-        Buffer<uint64_t> planes(words * simd::kPlanesPerWord * static_cast<size_t>(kernels.lanes));
-        Buffer<uint64_t> last;  // the rows of a block that the codes do not fill
-        for (size_t q = 0; q < nq; ++q) {
-            kernels.make_query(queries[q], part.words, folded.data() + q * words);
-            bound[q] = bound_of(*collectors[q]);
+    // Query by query, nearest clusters first, so that the bound falls early.
+    void rows(const Batch& batch, uint32_t begin, uint32_t end) {
+        for (size_t q = 0; q < batch.n; ++q) {
+            const uint64_t* query = queries_[batch.first + q];
+            Collector& collector = *batch.collectors[q];
+            if (clusters_ == nullptr) {
+                scan_rows(query, collector, begin, end);
+                continue;
+            }
+            const uint32_t count = clusters_->size();
+            const uint16_t* distance = to_centre_.data() + batch.first + q;
+            const size_t stride = queries_.size();
+            std::vector<uint32_t> order(count);
+            std::iota(order.begin(), order.end(), 0u);
+            std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+                return distance[a * stride] < distance[b * stride];
+            });
+            for (uint32_t c : order) {
+                const int h = distance[c * stride];
+                const auto [low, high] =
+                    clusters_->range(c, h - collector.bound(), h + collector.bound());
+                scan_rows(query, collector, std::max(low, begin), std::min(high, end));
+            }
         }
-        for (uint32_t at = begin; at < end; at += std::min(block, end - at)) {
-            const uint64_t* codes = part.code(at);
-            if (end - at < block) {
-                last = Buffer<uint64_t>(block * words);
+    }
+
+    // Block by block, each for the queries that need it. `begin` is a multiple of the block.
+    void fold(const Batch& batch, uint32_t begin, uint32_t end) {
+        const size_t words = static_cast<size_t>(part_.words);
+        Fold state{batch, Buffer<FoldWord>(batch.n * words), std::vector<int32_t>(batch.n),
+                   std::vector<uint16_t>(batch.n), std::vector<BlockHit>(batch.n)};
+        for (size_t q = 0; q < batch.n; ++q) {
+            kernels_.make_query(queries_[batch.first + q], part_.words,
+                                state.folded.data() + q * words);
+            renew_bound(state, q);
+        }
+        Buffer<uint64_t> planes(words * simd::kPlanesPerWord * static_cast<size_t>(kernels_.lanes));
+        Buffer<uint64_t> last;  // the rows of a block that the codes do not fill
+        std::vector<uint32_t> list(batch.n);
+        std::iota(list.begin(), list.end(), 0u);
+        std::vector<uint64_t> need((batch.n + 63) / 64);
+        std::vector<Shell> shells;
+        for (uint32_t at = begin; at < end; at += std::min(block_, end - at)) {
+            const uint32_t n = std::min(block_, end - at);
+            if (clusters_ != nullptr) {
+                shells.clear();
+                clusters_->shells(at, at + n, shells);
+                std::fill(need.begin(), need.end(), uint64_t{0});
+                for (const Shell& shell : shells)
+                    kernels_.select(
+                        to_centre_.data() + shell.centre * queries_.size() + batch.first,
+                        state.bound16.data(), static_cast<int>(batch.n), shell.from, shell.to,
+                        need.data());
+                list.clear();
+                for (size_t i = 0; i < need.size(); ++i)
+                    for (uint64_t left = need[i]; left != 0; left &= left - 1)
+                        list.push_back(static_cast<uint32_t>(i * 64 + __builtin_ctzll(left)));
+                if (!costs_.folding_pays(list.size())) {
+                    for (uint32_t q : list) {
+                        scan_rows(queries_[batch.first + q], *batch.collectors[q], at, at + n);
+                        renew_bound(state, q);
+                    }
+                    continue;
+                }
+            }
+            const uint64_t* codes = part_.code(at);
+            if (n < block_) {
+                last = Buffer<uint64_t>(block_ * words);
                 std::memset(last.data(), 0, last.bytes());
-                std::memcpy(last.data(), codes, (end - at) * words * 8);
+                std::memcpy(last.data(), codes, n * words * 8);
                 codes = last.data();
             }
-            kernels.make_planes(codes, part.words, planes.data());
-            const int found = kernels.fold(planes.data(), part.words, folded.data(), bound.data(),
-                                           static_cast<int>(nq), hits.data());
-            for (int h = 0; h < found; ++h)
-                take(kernels, hits[h], at, codes, queries, collectors, bound);
-            control.poll();
+            kernels_.make_planes(codes, part_.words, planes.data());
+            if (at == begin && clusters_ == nullptr && filter_ == nullptr)
+                first_block(state, planes.data(), list, at, n);
+            else
+                take(state, planes.data(), list, at, n);
+            visited_.fetch_add(uint64_t{n} * list.size(), std::memory_order_relaxed);
+            control_.poll();
         }
-        stats().scanned.fetch_add(nq * (end - begin), std::memory_order_relaxed);
     }
 
-    void take(const Kernels& kernels, const BlockHit& found, uint32_t at, const uint64_t* codes,
-              const uint64_t* const* queries, Collector* const* collectors,
-              std::vector<int32_t>& bound) const {
-        Collector& collector = *collectors[found.query];
-        const uint64_t* query = queries[found.query];
-        const uint32_t n = end - at;
-        for (int lane = 0; lane < kernels.lanes; ++lane) {
+    struct Fold {
+        Batch batch;
+        Buffer<FoldWord> folded;
+        std::vector<int32_t> bound;
+        std::vector<uint16_t> bound16;  // the same for `select`
+        std::vector<BlockHit> hits;
+    };
+
+    void renew_bound(Fold& state, size_t q) const {
+        state.bound[q] = bound_of(*state.batch.collectors[q]);
+        state.bound16[q] = static_cast<uint16_t>(std::max(state.bound[q], 0));
+    }
+
+    void take(Fold& state, const uint64_t* planes, const std::vector<uint32_t>& list, uint32_t at,
+              uint32_t n) const {
+        const int found =
+            kernels_.fold(planes, part_.words, state.folded.data(), state.bound.data(), list.data(),
+                          static_cast<int>(list.size()), state.hits.data());
+        for (int h = 0; h < found; ++h) {
+            take_hit(state, state.hits[h], at, n);
+            renew_bound(state, state.hits[h].query);
+        }
+    }
+
+    void take_hit(Fold& state, const BlockHit& found, uint32_t at, uint32_t n) const {
+        Collector& collector = *state.batch.collectors[found.query];
+        const uint64_t* query = queries_[state.batch.first + found.query];
+        for (int lane = 0; lane < kernels_.lanes; ++lane) {
             for (uint64_t mask = found.mask[lane]; mask != 0; mask &= mask - 1) {
                 const uint32_t row =
-                    static_cast<uint32_t>(__builtin_ctzll(mask) * kernels.lanes + lane);
-                if (row >= n) continue;
-                hit(collector, hamming(codes + size_t(row) * part.words, query, part.words),
-                    at + row);
+                    static_cast<uint32_t>(__builtin_ctzll(mask) * kernels_.lanes + lane);
+                if (row < n)
+                    hit(collector, hamming(part_.code(at + row), query, part_.words), at + row);
             }
         }
-        bound[found.query] = bound_of(collector);
     }
+
+    // A collector that knows nothing would take the whole block. Bounds are tried from small to
+    // large until what it wants is within: a fold is cheap, a hit is not.
+    void first_block(Fold& state, const uint64_t* planes, std::vector<uint32_t> list, uint32_t at,
+                     uint32_t n) const {
+        const std::vector<int32_t> bound = state.bound;
+        std::vector<uint32_t> trying;
+        for (int trial = part_.words * 8; trial < part_.words * 32; trial += part_.words * 8) {
+            trying.clear();
+            for (uint32_t q : list) {
+                if (state.batch.collectors[q]->full() || bound[q] <= trial) continue;
+                trying.push_back(q);
+                state.bound[q] = trial;
+            }
+            const int found =
+                kernels_.fold(planes, part_.words, state.folded.data(), state.bound.data(),
+                              trying.data(), static_cast<int>(trying.size()), state.hits.data());
+            for (int h = 0; h < found; ++h) {
+                const uint32_t q = state.hits[h].query;
+                uint64_t within = 0;
+                for (int lane = 0; lane < kernels_.lanes; ++lane)
+                    within += static_cast<uint64_t>(__builtin_popcountll(state.hits[h].mask[lane]));
+                // Padding of the last block may be among them.
+                if (within < state.batch.collectors[q]->wanted() + (block_ - n)) continue;
+                take_hit(state, state.hits[h], at, n);
+                list.erase(std::lower_bound(list.begin(), list.end(), q));
+            }
+        }
+        state.bound = bound;
+        take(state, planes, list, at, n);
+        for (size_t q = 0; q < state.batch.n; ++q) renew_bound(state, q);
+    }
+
+    const Part& part_;
+    const std::vector<const uint64_t*>& queries_;
+    const Filter* filter_;
+    const std::vector<Collector*>& collectors_;
+    const Control& control_;
+    const Kernels& kernels_;
+    const ScanCosts& costs_;
+    const uint32_t block_;
+    const Clusters* clusters_;
+    Buffer<uint16_t> to_centre_;  // [centre][query]
+    std::atomic<uint64_t> visited_{0};
 };
 
-double seconds_of(const std::function<void()>& work) {
-    double best = 1e300;
-    for (int repeat = 0; repeat < 3; ++repeat) {
-        const auto start = std::chrono::steady_clock::now();
-        work();
-        const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-        best = std::min(best, taken.count());
-    }
-    return best;
-}
-
-ScanCosts measure(const Kernels& kernels, int words) {
-    constexpr int kBlocks = 4, kQueries = 64;
-    const int block = 64 * kernels.lanes, n = kBlocks * block;
-    const size_t row_words = static_cast<size_t>(words);
-    Buffer<uint64_t> codes(static_cast<size_t>(n) * row_words);
-    uint64_t x = 0x9E3779B97F4A7C15ull;
-    for (size_t i = 0; i < codes.size(); ++i) {
-        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-        codes[i] = x;
-    }
-    Buffer<FoldWord> folded(kQueries * row_words);
-    for (int q = 0; q < kQueries; ++q)
-        kernels.make_query(codes.data() + q * row_words, words, folded.data() + q * row_words);
-    const std::vector<int32_t> bound(kQueries, words * 64 / 8);
-    std::vector<BlockHit> hits(kQueries);
-    Buffer<uint64_t> planes(row_words * simd::kPlanesPerWord * static_cast<size_t>(kernels.lanes));
-    std::vector<uint32_t> index(static_cast<size_t>(n));
-    std::vector<uint16_t> distance(static_cast<size_t>(n));
-    ScanCosts costs;
-    costs.block = block;
-    costs.row = 1e9 / n * seconds_of([&] {
-                    kernels.rows(codes.data(), n, words, codes.data(), bound[0], index.data(),
-                                 distance.data());
-                });
-    costs.planes =
-        1e9 / kBlocks * seconds_of([&] {
-            for (int b = 0; b < kBlocks; ++b)
-                kernels.make_planes(codes.data() + b * block * row_words, words, planes.data());
-        });
-    costs.fold = 1e9 / kBlocks / kQueries * seconds_of([&] {
-                     for (int b = 0; b < kBlocks; ++b)
-                         kernels.fold(planes.data(), words, folded.data(), bound.data(), kQueries,
-                                      hits.data());
-                 });
-    return costs;
-}
-
 }  // namespace
-
-const ScanCosts& scan_costs(int words) {
-    // No lock: a process forked while another thread measures must not wait for it. Two threads
-    // that measure at once both get what the first one publishes.
-    static std::atomic<const ScanCosts*> known[simd::kMaxLevels][kMaxWords + 1];
-    const Kernels& kernels = simd::active();
-    std::atomic<const ScanCosts*>& entry = known[kernels.level][words];
-    const ScanCosts* costs = entry.load(std::memory_order_acquire);
-    if (costs != nullptr) return *costs;
-    auto measured = std::make_unique<const ScanCosts>(measure(kernels, words));
-    if (entry.compare_exchange_strong(costs, measured.get(), std::memory_order_acq_rel))
-        costs = measured.release();
-    return *costs;
-}
-
-double ScanCosts::per_code(size_t queries, int threads) const {
-    const double batch = static_cast<double>(std::max<size_t>(queries, 1));
-    const double folding = (planes / batch + fold) / block;
-    // A lone query is spread over all threads; in a batch each thread has its own queries.
-    return std::min(row, folding) / (queries < static_cast<size_t>(threads) ? threads : 1);
-}
 
 template <class Collector>
 void scan(const Part& part, const std::vector<const uint64_t*>& queries, const Filter* filter,
           const std::vector<Collector*>& collectors, const Control& control) {
-    const size_t nq = queries.size();
-    const uint32_t n = part.slots;
-    if (nq == 0 || n == 0) return;
-    const Kernels& kernels = simd::active();
-    const ScanCosts& costs = scan_costs(part.words);
-    const bool folding = costs.planes + static_cast<double>(nq) * costs.fold <
-                         static_cast<double>(nq) * costs.row * costs.block;
-    const size_t threads = static_cast<size_t>(std::max(control.threads(), 1));
-    const bool ascending = !part.has_lists();
-
-    // Threads share the queries if there are enough of them, otherwise the codes.
-    const size_t enough = folding ? kFoldEnough : 1;
-    if (threads == 1 || nq >= enough * threads || n < 4096) {
-        size_t group = 1;
-        if (folding) {
-            const size_t rounds = (nq + kFoldQueries * threads - 1) / (kFoldQueries * threads);
-            group = std::max<size_t>((nq + rounds * threads - 1) / (rounds * threads), 1);
-        }
-        const Task<Collector> task{part, filter, control, 0, n, ascending};
-        parallel_for(control, (nq + group - 1) / group, [&](size_t g) {
-            const size_t first = g * group, count = std::min(group, nq - first);
-            if (folding)
-                task.fold(kernels, &queries[first], count, &collectors[first]);
-            else
-                task.rows(kernels, queries[first], *collectors[first]);
-        });
-        return;
-    }
-
-    const uint32_t block = 64u * static_cast<uint32_t>(kernels.lanes);
-    const uint32_t range = static_cast<uint32_t>((uint64_t{n} / (2 * threads) / block + 1) * block);
-    std::mutex merging;
-    parallel_for(control, (uint64_t{n} + range - 1) / range, [&](size_t r) {
-        std::vector<Collector> own;
-        std::vector<Collector*> pointers;
-        {
-            std::lock_guard<std::mutex> lock(merging);
-            for (const Collector* collector : collectors) own.push_back(collector->empty_copy());
-        }
-        for (Collector& collector : own) pointers.push_back(&collector);
-        const uint32_t begin = static_cast<uint32_t>(r) * range;
-        const uint32_t end = static_cast<uint32_t>(std::min<uint64_t>(uint64_t{begin} + range, n));
-        const Task<Collector> task{part, filter, control, begin, end, ascending};
-        if (folding)
-            task.fold(kernels, queries.data(), nq, pointers.data());
-        else
-            for (size_t q = 0; q < nq; ++q) task.rows(kernels, queries[q], own[q]);
-        std::lock_guard<std::mutex> lock(merging);
-        for (size_t q = 0; q < nq; ++q)
-            for (const Found& f : own[q].found())
-                collectors[q]->add(f.distance(), f.part(), f.slot(), part.count(f.slot(), filter));
-    });
+    if (queries.empty() || part.slots == 0) return;
+    Scan<Collector>(part, queries, filter, collectors, control).run();
 }
 
 template void scan(const Part&, const std::vector<const uint64_t*>&, const Filter*,

@@ -1,4 +1,6 @@
-// The scan engine: many queries over all codes of one part, by the fastest kernel for their number.
+// The scan engine: many queries over the codes of one part. Over clusters only the ranges that the
+// triangle inequality leaves (clusters.hpp), elsewhere over everything; by the fastest kernel for
+// the number of queries.
 #pragma once
 
 #include <vector>
@@ -9,20 +11,8 @@
 
 namespace dmih {
 
-// Nanoseconds on this machine with the active kernels; measured at the first question for a width.
-struct ScanCosts {
-    double row;     // one code, one query, row kernel
-    double planes;  // one block's planes
-    double fold;    // one block, one query
-    int block;      // codes per block
-
-    // Of one query in a batch of `queries`, the kernel being the better of the two.
-    double per_code(size_t queries, int threads) const;
-};
-
-const ScanCosts& scan_costs(int words);
-
-// Adds to collectors[i] every code of the part that can still matter to queries[i].
+// Adds to collectors[i] every code of the part that can still matter to queries[i], and none twice:
+// nothing of this part may be in them yet.
 template <class Collector>
 void scan(const Part& part, const std::vector<const uint64_t*>& queries, const Filter* filter,
           const std::vector<Collector*>& collectors, const Control& control);

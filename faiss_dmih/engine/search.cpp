@@ -6,6 +6,7 @@
 #include "index.hpp"
 #include "probe.hpp"
 #include "scan.hpp"
+#include "scan_costs.hpp"
 #include "stats.hpp"
 
 namespace dmih {
@@ -78,7 +79,8 @@ void Index::run(const std::vector<const uint64_t*>& queries, const Filter* filte
             ProbeLimits limits;
             if (engine_ == Engine::Planned && options_.mode == Mode::Auto) {
                 const double scan_ns =
-                    part.slots * scan_costs(words_).per_code(queries.size(), control.threads());
+                    part.slots * scan_costs(words_).per_code(queries.size(), control.threads()) *
+                    part.segment->scanned_share.load(std::memory_order_relaxed);
                 limits.scan = scan_ns / part.segment->front.item_ns;
                 limits.look = kLook * limits.scan;
             }

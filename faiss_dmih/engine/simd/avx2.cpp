@@ -13,6 +13,7 @@ struct Avx2 {
     static const reg* at(const void* p) { return static_cast<const reg*>(p); }
     static reg load(const uint64_t* p) { return _mm256_load_si256(at(p)); }
     static reg load_bytes(const char* p) { return _mm256_load_si256(at(p)); }
+    static reg load_unaligned(const uint64_t* p) { return _mm256_loadu_si256(at(p)); }
     static void store(uint64_t* p, reg x) { _mm256_store_si256(reinterpret_cast<reg*>(p), x); }
     static void store_unaligned(uint64_t* p, reg x) {
         _mm256_storeu_si256(reinterpret_cast<reg*>(p), x);
@@ -40,8 +41,15 @@ struct Avx2 {
 
 }  // namespace
 
-const Kernels kAvx2{
-    "avx2",          1, Avx2::lanes, rows_popcount, Fold<Avx2>::make_planes, Fold<Avx2>::make_query,
-    Fold<Avx2>::fold};
+const Kernels kAvx2{"avx2",
+                    1,
+                    Avx2::lanes,
+                    rows_popcount,
+                    Fold<Avx2>::make_planes,
+                    Fold<Avx2>::make_query,
+                    Fold<Avx2>::fold,
+                    Fold<Avx2>::nearest,
+                    distances_popcount,
+                    select_plain};
 
 }  // namespace dmih::simd

@@ -1,8 +1,8 @@
 // AVX-512 (F, BW, VL, DQ): 512 codes per plane, a full adder is two VPTERNLOGQ. See fold.hpp.
 #include <immintrin.h>
 
+#include "avx512_rows.hpp"
 #include "fold.hpp"
-#include "rows.hpp"
 
 namespace dmih::simd {
 namespace {
@@ -13,6 +13,7 @@ struct Avx512 {
     static constexpr int lanes = 8;
     static reg load(const uint64_t* p) { return _mm512_load_si512(p); }
     static reg load_bytes(const char* p) { return _mm512_load_si512(p); }
+    static reg load_unaligned(const uint64_t* p) { return _mm512_loadu_si512(p); }
     static void store(uint64_t* p, reg x) { _mm512_store_si512(p, x); }
     static void store_unaligned(uint64_t* p, reg x) { _mm512_storeu_si512(p, x); }
     static reg broadcast(uint64_t x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
@@ -42,9 +43,12 @@ struct Avx512 {
 const Kernels kAvx512{"avx512",
                       2,
                       Avx512::lanes,
-                      rows_popcount,
+                      rows_avx512,
                       Fold<Avx512>::make_planes,
                       Fold<Avx512>::make_query,
-                      Fold<Avx512>::fold};
+                      Fold<Avx512>::fold,
+                      Fold<Avx512>::nearest,
+                      distances_popcount,
+                      select_avx512};
 
 }  // namespace dmih::simd

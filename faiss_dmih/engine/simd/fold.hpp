@@ -152,9 +152,10 @@ struct Fold {
     // are too far: `far`. At most once per code, because words <= 2^kHigh.
     template <int kHigh>
     static int fold_words(const uint64_t* planes, int words, const FoldWord* queries,
-                          const int32_t* bound, int nq, BlockHit* hits) {
+                          const int32_t* bound, const uint32_t* list, int n_list, BlockHit* hits) {
         int found = 0;
-        for (int q = 0; q < nq; ++q, queries += words) {
+        for (int i = 0; i < n_list; ++i) {
+            const uint32_t q = list[i];
             if (bound[q] < 0) continue;
             const uint32_t start = 63u - (static_cast<uint32_t>(bound[q]) & 63u);
             const int high = static_cast<int>((1u << kHigh) - 1) - (bound[q] >> 6);
@@ -162,16 +163,16 @@ struct Fold {
             if (high >= 0) {  // otherwise the bound is at least 64 * words: every code is within
                 Adders adders;
                 adders.planes = reinterpret_cast<const char*>(planes);
-                adders.at = queries;
-                for (int i = 0; i < 6; ++i)
-                    adders.acc[i] = V::broadcast(kStartPlanes.bit[start][i]);
+                adders.at = queries + size_t(q) * words;
+                for (int p = 0; p < 6; ++p)
+                    adders.acc[p] = V::broadcast(kStartPlanes.bit[start][p]);
                 R count[kHigh == 0 ? 1 : kHigh];
-                for (int i = 0; i < kHigh; ++i) count[i] = V::broadcast(kStartPlanes.bit[high][i]);
+                for (int p = 0; p < kHigh; ++p) count[p] = V::broadcast(kStartPlanes.bit[high][p]);
                 for (int w = 0; w < words; ++w) {
                     R out = adders.template carry<5, 0>();
-                    for (int i = 0; i < kHigh; ++i) {
-                        const R next = V::and_(count[i], out);
-                        count[i] = V::xor_(count[i], out);
+                    for (int p = 0; p < kHigh; ++p) {
+                        const R next = V::and_(count[p], out);
+                        count[p] = V::xor_(count[p], out);
                         out = next;
                     }
                     far = V::or_(far, out);
@@ -188,15 +189,66 @@ struct Fold {
         return found;
     }
 
+    // The same sum without a threshold: all planes of the distance, then its minimum over the codes
+    // by bisection from the highest plane down. `gone` are the codes already known to be farther.
+    template <int kHigh>
+    static void nearest_words(const uint64_t* planes, int words, const FoldWord* queries, int nq,
+                              const uint64_t* valid, uint16_t* distance, uint16_t* place) {
+        const R ones = V::broadcast(~0ull);
+        for (int q = 0; q < nq; ++q, queries += words) {
+            Adders adders;
+            adders.planes = reinterpret_cast<const char*>(planes);
+            adders.at = queries;
+            for (int p = 0; p < 6; ++p) adders.acc[p] = V::broadcast(0);
+            R count[kHigh + 1];
+            for (int p = 0; p <= kHigh; ++p) count[p] = V::broadcast(0);
+            for (int w = 0; w < words; ++w) {
+                R out = adders.template carry<5, 0>();
+                for (int p = 0; p <= kHigh; ++p) {
+                    const R next = V::and_(count[p], out);
+                    count[p] = V::xor_(count[p], out);
+                    out = next;
+                }
+                adders.planes += kPlanesPerWord * kPlaneBytes;
+                ++adders.at;
+            }
+            R gone = V::xor_(V::load_unaligned(valid), ones);
+            int h = 0;
+            const auto bisect = [&](R plane, int weight) {
+                const R farther = V::or_(gone, plane);
+                if (V::all_ones(farther))
+                    h += weight;
+                else
+                    gone = farther;
+            };
+            for (int p = kHigh; p >= 0; --p) bisect(count[p], 64 << p);
+            for (int p = 5; p >= 0; --p) bisect(adders.acc[p], 1 << p);
+            uint64_t nearest[V::lanes];
+            V::store_unaligned(nearest, V::xor_(gone, ones));
+            int lane = 0;
+            while (nearest[lane] == 0) ++lane;
+            distance[q] = static_cast<uint16_t>(h);
+            place[q] = static_cast<uint16_t>(__builtin_ctzll(nearest[lane]) * V::lanes + lane);
+        }
+    }
+
     static int fold(const uint64_t* planes, int words, const FoldWord* queries,
-                    const int32_t* bound, int nq, BlockHit* hits) {
-        if (words == 1) return fold_words<0>(planes, words, queries, bound, nq, hits);
-        if (words == 2) return fold_words<1>(planes, words, queries, bound, nq, hits);
-        if (words <= 4) return fold_words<2>(planes, words, queries, bound, nq, hits);
-        if (words <= 8) return fold_words<3>(planes, words, queries, bound, nq, hits);
-        if (words <= 16) return fold_words<4>(planes, words, queries, bound, nq, hits);
-        if (words <= 32) return fold_words<5>(planes, words, queries, bound, nq, hits);
-        return fold_words<6>(planes, words, queries, bound, nq, hits);
+                    const int32_t* bound, const uint32_t* list, int n, BlockHit* hits) {
+        if (words == 1) return fold_words<0>(planes, words, queries, bound, list, n, hits);
+        if (words == 2) return fold_words<1>(planes, words, queries, bound, list, n, hits);
+        if (words <= 4) return fold_words<2>(planes, words, queries, bound, list, n, hits);
+        if (words <= 8) return fold_words<3>(planes, words, queries, bound, list, n, hits);
+        if (words <= 16) return fold_words<4>(planes, words, queries, bound, list, n, hits);
+        if (words <= 32) return fold_words<5>(planes, words, queries, bound, list, n, hits);
+        return fold_words<6>(planes, words, queries, bound, list, n, hits);
+    }
+
+    static void nearest(const uint64_t* planes, int words, const FoldWord* queries, int nq,
+                        const uint64_t* valid, uint16_t* distance, uint16_t* place) {
+        if (words == 1) return nearest_words<0>(planes, words, queries, nq, valid, distance, place);
+        if (words == 2) return nearest_words<1>(planes, words, queries, nq, valid, distance, place);
+        if (words <= 4) return nearest_words<2>(planes, words, queries, nq, valid, distance, place);
+        nearest_words<6>(planes, words, queries, nq, valid, distance, place);
     }
 
     // Triple t reads bits 3t, 3t + 1 and 3t + 2; bit 63 is read alone.

@@ -58,10 +58,23 @@ struct Kernels {
     // out[0..words) for one query.
     void (*make_query)(const uint64_t* query, int words, FoldWord* out);
 
-    // Queries [0, nq) against one block; bound[i] < 0 skips query i. Writes the queries that have
-    // at least one code within their bound, in order; returns how many.
+    // The listed queries against one block. Writes those that have at least one code within their
+    // bound, in the list's order; returns how many. bound[i] < 0 skips query i.
     int (*fold)(const uint64_t* planes, int words, const FoldWord* queries, const int32_t* bound,
-                int nq, BlockHit* hits);
+                const uint32_t* list, int n_list, BlockHit* hits);
+
+    // The nearest code of a block to each of n queries, among those in `valid` (a mask as
+    // BlockHit's, not empty): its distance, and its place in the block.
+    void (*nearest)(const uint64_t* planes, int words, const FoldWord* queries, int nq,
+                    const uint64_t* valid, uint16_t* distance, uint16_t* place);
+
+    // out[i]: distance of the i-th of n rows to `query`.
+    void (*distances)(const uint64_t* codes, int n, int words, const uint64_t* query,
+                      uint16_t* out);
+
+    // Sets bit i of `need` where some distance in [from, to] is within bound[i] of center[i].
+    void (*select)(const uint16_t* center, const uint16_t* bound, int n, uint16_t from, uint16_t to,
+                   uint64_t* need);
 };
 
 extern const Kernels kPortable;

@@ -10,6 +10,7 @@ struct Generic {
     static constexpr int lanes = 2;
     static reg load(const uint64_t* p) { return *reinterpret_cast<const reg*>(p); }
     static reg load_bytes(const char* p) { return *reinterpret_cast<const reg*>(p); }
+    static reg load_unaligned(const uint64_t* p) { return reg{p[0], p[1]}; }
     static void store(uint64_t* p, reg x) { *reinterpret_cast<reg*>(p) = x; }
     static void store_unaligned(uint64_t* p, reg x) {
         p[0] = x[0];
@@ -44,6 +45,9 @@ const Kernels kPortable{"portable",
                         rows_popcount,
                         Fold<Generic>::make_planes,
                         Fold<Generic>::make_query,
-                        Fold<Generic>::fold};
+                        Fold<Generic>::fold,
+                        Fold<Generic>::nearest,
+                        distances_popcount,
+                        select_plain};
 
 }  // namespace dmih::simd

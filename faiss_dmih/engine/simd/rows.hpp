@@ -1,5 +1,5 @@
 // The row kernel with the processor's scalar popcount: three or four operations per word, so about
-// one word per cycle, which is faster than memory delivers them. Included by each instruction set's
+// one word per cycle. Included by each instruction set's
 // file so that it is compiled with that set's flags.
 #pragma once
 
@@ -53,6 +53,25 @@ int rows_fixed(const uint64_t* codes, int n, int words, const uint64_t* query, i
         case 4: return rows_fixed<4>(codes, n, words, query, bound, index, distance);
         case 8: return rows_fixed<8>(codes, n, words, query, bound, index, distance);
         default: return rows_fixed<0>(codes, n, words, query, bound, index, distance);
+    }
+}
+
+[[maybe_unused]] void distances_popcount(const uint64_t* codes, int n, int words,
+                                         const uint64_t* query, uint16_t* out) {
+    for (int i = 0; i < n; ++i, codes += words) {
+        int h = 0;
+        for (int w = 0; w < words; ++w) h += __builtin_popcountll(codes[w] ^ query[w]);
+        out[i] = static_cast<uint16_t>(h);
+    }
+}
+
+// By the triangle inequality a code at distance r from a centre can be within t of a query at
+// distance c from it only if c - t <= r <= c + t.
+[[maybe_unused]] void select_plain(const uint16_t* center, const uint16_t* bound, int n,
+                                   uint16_t from, uint16_t to, uint64_t* need) {
+    for (int i = 0; i < n; ++i) {
+        const bool hit = center[i] - bound[i] <= to && center[i] + bound[i] >= from;
+        need[i / 64] |= static_cast<uint64_t>(hit) << (i % 64);
     }
 }
 

@@ -1,0 +1,95 @@
+#include "scan_costs.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "buffer.hpp"
+#include "hamming.hpp"
+#include "simd/kernels.hpp"
+
+namespace dmih {
+namespace {
+
+using simd::BlockHit;
+using simd::FoldWord;
+using simd::Kernels;
+
+double seconds_of(const std::function<void()>& work) {
+    double best = 1e300;
+    for (int repeat = 0; repeat < 3; ++repeat) {
+        const auto start = std::chrono::steady_clock::now();
+        work();
+        const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+        best = std::min(best, taken.count());
+    }
+    return best;
+}
+
+ScanCosts measure(const Kernels& kernels, int words) {
+    constexpr int kBlocks = 4, kQueries = 64;
+    const int block = 64 * kernels.lanes, n = kBlocks * block;
+    const size_t row_words = static_cast<size_t>(words);
+    Buffer<uint64_t> codes(static_cast<size_t>(n) * row_words);
+    uint64_t x = 0x9E3779B97F4A7C15ull;
+    for (size_t i = 0; i < codes.size(); ++i) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        codes[i] = x;
+    }
+    Buffer<FoldWord> folded(kQueries * row_words);
+    for (int q = 0; q < kQueries; ++q)
+        kernels.make_query(codes.data() + q * row_words, words, folded.data() + q * row_words);
+    const std::vector<int32_t> bound(kQueries, words * 64 / 8);
+    std::vector<uint32_t> all(kQueries);
+    std::iota(all.begin(), all.end(), 0u);
+    std::vector<BlockHit> hits(kQueries);
+    Buffer<uint64_t> planes(row_words * simd::kPlanesPerWord * static_cast<size_t>(kernels.lanes));
+    std::vector<uint32_t> index(static_cast<size_t>(n));
+    std::vector<uint16_t> distance(static_cast<size_t>(n));
+    ScanCosts costs;
+    costs.block = block;
+    costs.row = 1e9 / n * seconds_of([&] {
+                    kernels.rows(codes.data(), n, words, codes.data(), bound[0], index.data(),
+                                 distance.data());
+                });
+    costs.planes =
+        1e9 / kBlocks * seconds_of([&] {
+            for (int b = 0; b < kBlocks; ++b)
+                kernels.make_planes(codes.data() + b * block * row_words, words, planes.data());
+        });
+    costs.fold = 1e9 / kBlocks / kQueries * seconds_of([&] {
+                     for (int b = 0; b < kBlocks; ++b)
+                         kernels.fold(planes.data(), words, folded.data(), bound.data(), all.data(),
+                                      kQueries, hits.data());
+                 });
+    return costs;
+}
+
+}  // namespace
+
+const ScanCosts& scan_costs(int words) {
+    // No lock: a process forked while another thread measures must not wait for it. Two threads
+    // that measure at once both get what the first one publishes.
+    static std::atomic<const ScanCosts*> known[simd::kMaxLevels][kMaxWords + 1];
+    const Kernels& kernels = simd::active();
+    std::atomic<const ScanCosts*>& entry = known[kernels.level][words];
+    const ScanCosts* costs = entry.load(std::memory_order_acquire);
+    if (costs != nullptr) return *costs;
+    auto measured = std::make_unique<const ScanCosts>(measure(kernels, words));
+    if (entry.compare_exchange_strong(costs, measured.get(), std::memory_order_acq_rel))
+        costs = measured.release();
+    return *costs;
+}
+
+double ScanCosts::per_code(size_t queries, int threads) const {
+    const double batch = static_cast<double>(std::max<size_t>(queries, 1));
+    const double folding = (planes / batch + fold) / block;
+    // A lone query is spread over all threads; in a batch each thread has its own queries.
+    return std::min(row, folding) / (queries < static_cast<size_t>(threads) ? threads : 1);
+}
+
+}  // namespace dmih

@@ -1,0 +1,27 @@
+// What the scan kernels cost on this machine: measured, not assumed.
+#pragma once
+
+#include <cstddef>
+
+namespace dmih {
+
+// Nanoseconds, with the active kernels.
+struct ScanCosts {
+    double row;     // one code, one query, row kernel
+    double planes;  // making one block's planes
+    double fold;    // one block, one query
+    int block;      // codes per block
+
+    // Folding a block over so many queries is cheaper than reading its rows for each.
+    bool folding_pays(size_t queries) const {
+        const double nq = static_cast<double>(queries);
+        return planes + nq * fold < nq * row * block;
+    }
+    // Per code, for one query in a batch of `queries`, with the better kernel.
+    double per_code(size_t queries, int threads) const;
+};
+
+// Measured at the first question for a code length and instruction set: some 100 microseconds.
+const ScanCosts& scan_costs(int words);
+
+}  // namespace dmih
