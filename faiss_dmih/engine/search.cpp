@@ -31,11 +31,12 @@ struct Queries {
 };
 
 // The answers of one query, (distance, id) ascending. Codes nearer than the k-th are fewer than k;
-// of those tied with it each slot offers its smallest ids, the smallest of all win.
+// of those tied with it each slot offers its smallest ids, the smallest of all win. `order` is
+// scratch.
 void write_knn(KnnCollector& collector, const std::vector<Part>& parts, const Filter* filter,
-               uint64_t k, int32_t* D, int64_t* I) {
+               uint64_t k, int32_t* D, int64_t* I, std::vector<uint64_t>& order) {
     constexpr int kIdBits = 32;  // an index has fewer than 2^32 codes
-    std::vector<uint64_t> order;
+    order.clear();
     for (int tied = 0; tied < 2; ++tied) {
         const size_t nearer = order.size();
         for (const Found& f : collector.found()) {
@@ -125,9 +126,11 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         run(rows.at, filter, collectors, control);
         constexpr size_t kGroup = 64;
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
+            std::vector<uint64_t> order;
             for (size_t q = g * kGroup; q < std::min<size_t>(n, (g + 1) * kGroup); ++q) {
                 const size_t out = (first + q) * static_cast<size_t>(k);
-                write_knn(collectors[q], all, filter, static_cast<uint64_t>(k), D + out, I + out);
+                write_knn(collectors[q], all, filter, static_cast<uint64_t>(k), D + out, I + out,
+                          order);
             }
         });
     }
