@@ -47,6 +47,11 @@ VTABLES: Mapping[str, tuple[str | None, ...]] = {
         "_ZNK5faiss11IndexBinary12sa_code_sizeEv",
         "_ZN5faiss11IndexBinary12add_sa_codesElPKhPKl",
     ),
+    "_ZTVN5faiss14FaissExceptionE": (
+        None,  # ~FaissException
+        None,  # ~FaissException, then delete
+        "_ZNK5faiss14FaissException4whatEv",
+    ),
     "_ZTVN5faiss15IDSelectorRangeE": (
         "_ZNK5faiss15IDSelectorRange9is_memberEl",
         None,  # ~IDSelectorRange
@@ -79,8 +84,10 @@ MEMBERS: Mapping[str, tuple[tuple[str, int, Any], ...]] = {
     "SearchParameters": (("sel", 8, ctypes.c_void_p),),
 }
 
-# Functions that the native module calls, or looks up by name.
-FUNCTIONS = (
+# What else the native module refers to or looks up by name.
+SYMBOLS = (
+    "_ZTIN5faiss11IndexBinaryE",
+    "_ZTIN5faiss14FaissExceptionE",
     "_ZN5faiss11IndexBinaryC2ElNS_10MetricTypeE",
     "_ZN5faiss11IndexBinaryD2Ev",
     "_ZN5faiss14FaissExceptionC1ERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE",
@@ -99,7 +106,7 @@ class Expected:
     swig_runtime: str = "swig_runtime_data5"
     vtables: Mapping[str, tuple[str | None, ...]] = field(default_factory=lambda: VTABLES)
     members: Mapping[str, tuple[tuple[str, int, Any], ...]] = field(default_factory=lambda: MEMBERS)
-    functions: tuple[str, ...] = FUNCTIONS
+    symbols: tuple[str, ...] = SYMBOLS
 
     @property
     def versions(self) -> str:
@@ -129,7 +136,7 @@ def check(expected: Expected | None = None) -> None:
             version, place, expected, f"it has not loaded {expected.library}, as FAISS's wheels do"
         ) from None
     differences = [
-        *_functions(library, expected),
+        *_symbols(library, expected),
         *_vtables(library, expected),
         *_swig_runtime(expected),
     ]
@@ -182,8 +189,8 @@ def _mismatch(version: str, place: str, expected: Expected, differences: str) ->
     )
 
 
-def _functions(library: ctypes.CDLL, expected: Expected) -> Iterator[str]:
-    for name in expected.functions:
+def _symbols(library: ctypes.CDLL, expected: Expected) -> Iterator[str]:
+    for name in expected.symbols:
         if _address(library, name) is None:
             yield f"{expected.library} does not export {name}"
 

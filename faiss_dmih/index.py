@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -218,8 +218,8 @@ def _as_array(x: ArrayLike) -> Any:
 
 
 def _check_cuts(cuts: Sequence[int], d: int) -> tuple[int, ...]:
-    if isinstance(cuts, str) or not all(isinstance(c, Integral) for c in cuts):
-        raise TypeError(f"cuts must be integers, the substring lengths in bits; got {cuts!r}")
+    if not isinstance(cuts, Iterable) or not all(isinstance(c, Integral) for c in cuts):
+        raise TypeError(f"cuts must be a list of substring lengths in bits; got {cuts!r}")
     out = tuple(int(c) for c in cuts)
     if any(not 1 <= c <= MAX_SUBSTRING_BITS for c in out):
         raise ValueError(
@@ -232,7 +232,7 @@ def _check_cuts(cuts: Sequence[int], d: int) -> tuple[int, ...]:
 
 
 def _check_budget(memory_budget: int, mode: str) -> int:
-    if not isinstance(memory_budget, Integral):
+    if not isinstance(memory_budget, Integral) or isinstance(memory_budget, bool):
         raise TypeError(f"memory_budget is a number of bytes; got {memory_budget!r}")
     if memory_budget < 0:
         raise ValueError(f"memory_budget must not be negative; got {memory_budget}")

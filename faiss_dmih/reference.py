@@ -133,11 +133,13 @@ _BITS_OF_BYTE = np.array([byte.bit_count() for byte in range(256)], dtype=np.uin
 
 
 def _popcount(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    bits: NDArray[np.uint8]
     if hasattr(np, "bitwise_count"):
-        return np.bitwise_count(words)
-    # numpy before 2.0
-    bits = _BITS_OF_BYTE[words.view(np.uint8)].reshape(*words.shape, 8)
-    return bits.sum(axis=-1, dtype=np.uint8)
+        bits = np.bitwise_count(words)
+    else:  # numpy before 2.0
+        bytes_of_word = words.view(np.uint8).reshape(*words.shape, 8)
+        bits = _BITS_OF_BYTE[bytes_of_word].sum(axis=-1, dtype=np.uint8)
+    return bits
 
 
 def _flat(parts_of_rows: list[list[NDArray[Any]]], dtype: type[Number]) -> NDArray[Number]:

@@ -15,7 +15,7 @@ import faiss
 import pytest
 
 from faiss_dmih import _abi_check
-from faiss_dmih._abi_check import FUNCTIONS, MEMBERS, VTABLES, Expected, check
+from faiss_dmih._abi_check import MEMBERS, SYMBOLS, VTABLES, Expected, check
 
 FLAT = "_ZTVN5faiss15IndexBinaryFlatE"
 ADD = VTABLES[FLAT].index("_ZN5faiss15IndexBinaryFlat3addElPKh")
@@ -93,8 +93,8 @@ WRONG = {
         with_member("SearchParameters", "sel", 0, ctypes.c_void_p),
         r"SearchParameters.sel is not at byte 0",
     ),
-    "an exported function": (
-        Expected(functions=(*FUNCTIONS, "omp_get_least_threads")),
+    "a name that is not exported": (
+        Expected(symbols=(*SYMBOLS, "omp_get_least_threads")),
         r"libfaiss.so does not export omp_get_least_threads",
     ),
     "a library that is not loaded": (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import resource
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
-import psutil
 import pytest
 from checks import ENGINES, assert_same, flat, make_index
 from faiss.contrib import exhaustive_search
@@ -232,7 +233,8 @@ def test_indexes_come_and_go_without_a_leak(kind: str) -> None:
 
     def memory() -> int:
         gc.collect()
-        return psutil.Process().memory_info().rss
+        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return resident_pages * resource.getpagesize()
 
     for _ in range(5):
         cycle()

@@ -142,40 +142,44 @@ def test_life() -> None:
     )
 
 
-@pytest.mark.parametrize("mode", MODES)
+# One query, and a batch of it: a scan compares batches in another way than single queries.
+BATCHES = [("auto", 1), ("auto", 200), ("mih", 1), ("scan", 1), ("scan", 200)]
+
+
+@pytest.mark.parametrize(("mode", "nq"), BATCHES)
 @pytest.mark.parametrize("d", [8, 64, 72, 256, 264, 512, 2048])
-def test_all_distances_from_zero_to_d(mode: str, d: int) -> None:
+def test_all_distances_from_zero_to_d(mode: str, d: int, nq: int) -> None:
     """One code at each distance from the query: sums that overflow a byte show here."""
     xb = np.packbits(np.tri(d + 1, d, -1, dtype=np.uint8), axis=1)
+    xq = np.repeat(xb[:1], nq, axis=0)
     index = make_index(d, mode)
     index.add(xb[::-1].copy())
     index.compact()
-    everything = np.arange(d + 1)
-    D, I = index.search(xb[:1], d + 1)
-    assert D[0].tolist() == everything.tolist()
-    assert I[0].tolist() == everything[::-1].tolist()
-    for radius in (0, 1, 255, 256, 257, d, d + 1):
-        lims, distances, ids = index.range_search(xb[:1], radius)
+    everything = np.arange(d + 1, dtype=np.int32)
+    D, I = index.search(xq, d + 1)
+    np.testing.assert_array_equal(D, np.tile(everything, (nq, 1)))
+    np.testing.assert_array_equal(I, np.tile(everything[::-1], (nq, 1)))
+    for radius in (0, 1, d // 2, 255, 256, 257, d, d + 1):
+        lims, distances, ids = index.range_search(xq, radius)
         inside = min(radius, d + 1)
-        assert lims.tolist() == [0, inside]
-        assert ids.tolist() == list(range(d + 1 - inside, d + 1))
-        assert distances.tolist() == list(range(inside - 1, -1, -1))
+        np.testing.assert_array_equal(lims, np.arange(nq + 1) * inside)
+        np.testing.assert_array_equal(ids, np.tile(np.arange(d + 1 - inside, d + 1), nq))
+        np.testing.assert_array_equal(distances, np.tile(everything[:inside][::-1], nq))
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_ties_go_to_the_smallest_ids(mode: str) -> None:
+@pytest.mark.parametrize(("mode", "nq"), BATCHES)
+def test_ties_go_to_the_smallest_ids(mode: str, nq: int) -> None:
     """10,000 codes at one distance from the query; ids as they were added, across segments."""
     rng = np.random.default_rng(3)
-    xq = rng.integers(0, 256, (1, 16), dtype=np.uint8)
-    xb = np.repeat(xq, 10_000, axis=0)
+    query = rng.integers(0, 256, (1, 16), dtype=np.uint8)
+    xb = np.repeat(query, 10_000, axis=0)
     at = rng.integers(0, 128, len(xb))
     xb[np.arange(len(xb)), at // 8] ^= (1 << at % 8).astype(np.uint8)
     index = make_index(128, mode)
     for batch in np.array_split(xb, 3):
         index.add(batch)
     for k in (1, 2, 100, 9_999, 10_000, 10_001):
-        D, I = index.search(xq, k)
-        assert I[0, :10_000].tolist() == list(range(min(k, 10_000)))
-        assert set(D[0, :10_000].tolist()) == {1}
-        assert I[0, 10_000:].tolist() == [-1] * (k - 10_000)
-        assert D[0, 10_000:].tolist() == [2**31 - 1] * (k - 10_000)
+        D, I = index.search(np.repeat(query, nq, axis=0), k)
+        some, none = min(k, 10_000), max(k - 10_000, 0)
+        np.testing.assert_array_equal(I, np.tile([*range(some), *[-1] * none], (nq, 1)))
+        np.testing.assert_array_equal(D, np.tile([1] * some + [2**31 - 1] * none, (nq, 1)))

@@ -52,17 +52,20 @@ std::vector<Table> build_tables(const std::vector<Substring>& substrings, const 
         uint32_t* const offsets = tables[j].offsets.data();
         uint32_t* const postings = tables[j].postings.data();
         std::memset(offsets, 0, tables[j].offsets.bytes());
-        const uint64_t* code = codes;
-        for (uint32_t s = 0; s < slots; ++s, code += words) ++offsets[substring.of(code) + 1];
+        const auto each_code = [&](const auto& visit) {
+            for (uint32_t s = 0; s < slots; ++s) {
+                if (s % 65536 == 0) control.poll();
+                visit(substring.of(codes + size_t(s) * words), s);
+            }
+        };
+        each_code([&](uint32_t key, uint32_t) { ++offsets[key + 1]; });
         uint32_t begin = 0;
         for (size_t key = 1; key <= size_t{1} << substring.bits; ++key) {
             const uint32_t count = offsets[key];
             offsets[key] = begin;
             begin += count;
         }
-        code = codes;
-        for (uint32_t s = 0; s < slots; ++s, code += words)
-            postings[offsets[substring.of(code) + 1]++] = s;
+        each_code([&](uint32_t key, uint32_t s) { postings[offsets[key + 1]++] = s; });
     });
     return tables;
 }
