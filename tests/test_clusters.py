@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import faiss
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from strategies import CODES, make_queries
 
 import faiss_dmih
 
-N = 40_000  # some ten clusters, eighty blocks of 512
+N = 30_000  # seven clusters, sixty blocks of 512
 SHAPES = [
     (32, "uniform"),
     (48, "one bucket"),
@@ -24,22 +26,34 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("engine", ["auto", "auto+scan"])
-@pytest.mark.parametrize(("d", "kind"), SHAPES)
-@pytest.mark.usefixtures("simd_level", "threads")
-def test_same_as_flat(d: int, kind: str, engine: str) -> None:
+@pytest.fixture(scope="module", params=SHAPES, ids=lambda shape: f"{shape[0]}-{shape[1]}")
+def answers(request: pytest.FixtureRequest) -> tuple[Any, list[Any]]:
+    """Codes, and what IndexBinaryFlat answers to one query, a few and many."""
+    d, kind = request.param
     rng = np.random.default_rng([d, len(kind)])
     xb = CODES[kind](rng, N, d // 8)
-    index, yardstick = make_index(d, engine), flat(xb)
+    yardstick = flat(xb)
+    expected = list[Any]()
+    for nq in (1, 3, 200):  # rows, planes for a few, planes for many
+        xq = make_queries(rng, xb, nq)
+        expected += [("search", xq, k, yardstick.search(xq, k)) for k in (1, 10, 500)]
+        kth = yardstick.search(xq, 20)[0][:, -1]
+        expected += [
+            ("range_search", xq, radius, yardstick.range_search(xq, radius))
+            for radius in {int(kth.min()), int(np.median(kth)) + 1}
+        ]
+    return xb, expected
+
+
+@pytest.mark.parametrize("engine", ["auto", "auto+scan"])
+@pytest.mark.usefixtures("simd_level", "threads")
+def test_same_as_flat(engine: str, answers: tuple[Any, list[Any]]) -> None:
+    xb, expected = answers
+    index = make_index(xb.shape[1] * 8, engine)
     index.add(xb)
     assert index.memory_usage()["clusters"] > 0
-    for nq in (1, 3, 300):  # rows, planes for a few, planes for many
-        xq = make_queries(rng, xb, nq)
-        for k in (1, 10, 1000):
-            assert_same(index.search(xq, k), yardstick.search(xq, k))
-        kth = yardstick.search(xq, 20)[0][:, -1]
-        for radius in {int(kth.min()), int(np.median(kth)) + 1}:
-            assert_same(index.range_search(xq, radius), yardstick.range_search(xq, radius))
+    for method, xq, argument, answer in expected:
+        assert_same(getattr(index, method)(xq, argument), answer)
 
 
 def test_most_codes_are_not_scanned() -> None:

@@ -31,6 +31,7 @@ HELD_OUT, NEAR_DUPLICATE, PLANTED = "held-out", "near-duplicate", "planted"
 SYNTHETIC = {"uniform": (HELD_OUT, PLANTED), "clustered": (HELD_OUT,)}
 """Synthetic code sets and the kinds of queries each has."""
 
+MAX_BITS = 4096
 MAX_VIEWS = 32
 """Views of one item at most: beyond that a database is little but near duplicates."""
 
@@ -50,7 +51,7 @@ class CodeSet:
 
     @property
     def d(self) -> int:
-        return 8 * self.xb.shape[1]
+        return 8 * int(self.xb.shape[1])
 
     @property
     def n(self) -> int:
@@ -58,9 +59,9 @@ class CodeSet:
 
 
 def check_bits(bits: int) -> None:
-    """Raise `InputError` unless `bits` is a positive multiple of 8."""
-    if bits <= 0 or bits % 8:
-        raise InputError(f"bits must be a positive multiple of 8, got {bits}")
+    """Raise `InputError` unless `bits` is a multiple of 8 that the index can hold."""
+    if not 8 <= bits <= MAX_BITS or bits % 8:
+        raise InputError(f"bits must be a multiple of 8 from 8 to {MAX_BITS}, got {bits}")
 
 
 def synthetic_codes(name: str, *, bits: int, n: int, nq: int, seed: int) -> CodeSet:
@@ -214,6 +215,7 @@ def file_codes(
     rows, given = _read_file(path)
     _check_array(path, rows)
     if rows.dtype == np.uint8:
+        check_bits(8 * rows.shape[1])
         if bits is not None and bits != 8 * rows.shape[1]:
             raise InputError(
                 f"{path}: codes of {rows.shape[1]} bytes have {8 * rows.shape[1]} bits, but "
@@ -255,10 +257,10 @@ def _read_file(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded, None
             arrays = {key: loaded[key] for key in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
@@ -299,7 +301,7 @@ def _cache_path(key: dict[str, Any]) -> Path:
 def _read_cache(path: Path, name: str, key: dict[str, Any]) -> CodeSet | None:
     """The cached set, or None when there is none or the file is damaged or of another key."""
     try:
-        with np.load(path, allow_pickle=False) as z:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as z:
             if json.loads(str(z["key"])) != key:
                 return None
             kinds = {f[3:]: z[f] for f in z.files if f.startswith("xq_")}

@@ -17,6 +17,7 @@ import gzip
 import io
 import pickle
 import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
-            from numpy.core.multiarray import _reconstruct  # type: ignore[attr-defined]
+            from numpy.core.multiarray import _reconstruct
 
             return _reconstruct
         if module == "numpy" and name in ("ndarray", "dtype"):
@@ -225,9 +226,9 @@ def _local_only(dataset: str, file: str, remedy: str) -> Path:
 
 def _read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as z:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as z:
             return {key: z[key] for key in keys}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataUnavailable(
             f"{path}: not an .npz file with the arrays {', '.join(keys)} ({error})"
         ) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,6 +111,8 @@ def fetch(remote: Remote, progress: Progress = no_progress) -> Path:
         with atomic_write(target) as out:
             _download(remote, out, progress)
     except OSError as error:  # urllib's URLError and the timeouts are OSErrors
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         reason = getattr(error, "reason", error)
         looked = " and ".join(str(folder) for folder in search_dirs())
         raise DataUnavailable(

@@ -46,7 +46,8 @@ def image_views(images: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.
 def _source(size: int, crop: float, shift: int) -> npt.NDArray[np.intp]:
     """For each output pixel along one axis, the source pixel it is taken from."""
     centred = (np.arange(size) + 0.5 - size / 2) * crop + size / 2 + shift
-    return np.clip(np.floor(centred), 0, size - 1).astype(np.intp)
+    source: npt.NDArray[np.intp] = np.clip(np.floor(centred), 0, size - 1).astype(np.intp)
+    return source
 
 
 def feature_views(
