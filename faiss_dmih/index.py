@@ -17,6 +17,9 @@ MODES = ("auto", "mih", "scan")
 ENGINES = ("auto", "scan", "probe")
 MAX_SUBSTRING_BITS = 26
 
+# Looked up once: for a lone query among few codes every step of Python counts.
+_faiss_search = faiss.IndexBinary.search
+
 
 class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     """Exact Hamming k-NN and range search over packed binary codes.
@@ -129,10 +132,9 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         Raises:
             TypeError, ValueError, AssertionError: as ``add``; AssertionError for k < 1.
         """
-        out: tuple[NDArray[np.int32], NDArray[np.int64]] = super().search(
-            _as_array(x), k, params=params
-        )
-        return out
+        if type(x) is not np.ndarray:
+            x = np.asarray(x)
+        return _faiss_search(self, x, k, params=params)  # type: ignore[no-any-return]
 
     def range_search(
         self, x: ArrayLike, thresh: int, *, params: Any = None

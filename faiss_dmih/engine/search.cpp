@@ -70,9 +70,10 @@ struct Answer {
 
 // Adds to each collector all that can matter to its query, part by part.
 template <class Collector>
-void Index::run(const std::vector<const uint64_t*>& queries, const Filter* filter,
-                std::vector<Collector>& collectors, const Control& control) const {
-    for (const Part& part : parts()) {
+void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,
+                const Filter* filter, std::vector<Collector>& collectors,
+                const Control& control) const {
+    for (const Part& part : parts) {
         std::vector<size_t> left;  // queries to scan the part for
         const bool probing =
             part.segment != nullptr && !part.segment->tables.empty() && engine_ != Engine::Scan;
@@ -123,7 +124,7 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         const uint64_t n = std::min(at_once, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
         std::vector<KnnCollector> collectors(n, KnnCollector(k, options_.d));
-        run(rows.at, filter, collectors, control);
+        run(all, rows.at, filter, collectors, control);
         constexpr size_t kGroup = 64;
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
             std::vector<uint64_t> order;
@@ -148,7 +149,7 @@ RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius
         const uint64_t n = std::min(kQueriesAtOnce, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
         std::vector<RangeCollector> collectors(n, RangeCollector(bound));
-        run(rows.at, filter, collectors, control);
+        run(all, rows.at, filter, collectors, control);
         for (uint64_t q = 0; q < n; ++q) {
             answers.clear();
             for (const Found& f : collectors[q].found())
