@@ -1,0 +1,22 @@
+"""Measure exact and approximate binary indexes side by side, and check what they answer."""
+
+from __future__ import annotations
+
+from faiss_dmih.bench.cells import Cell
+from faiss_dmih.bench.competitors import FAMILIES, Competitor
+from faiss_dmih.bench.protocol import Protocol
+from faiss_dmih.bench.results import Build, CellResult, Measurement, Run
+from faiss_dmih.bench.runner import Group, run
+
+__all__ = [
+    "FAMILIES",
+    "Build",
+    "Cell",
+    "CellResult",
+    "Competitor",
+    "Group",
+    "Measurement",
+    "Protocol",
+    "Run",
+    "run",
+]

@@ -1,0 +1,209 @@
+"""Who takes part. To add an index: one class with `@register`, and its family can be selected.
+
+A competitor is one way to build one index; `settings` lists the run-time options it is searched
+with, so that variants which differ in those only share the index. Every competitor gets the same
+codes and queries, and the same threads unless fewer make it faster.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import faiss
+
+import faiss_dmih
+
+
+class Competitor(ABC):
+    """One way to build an index over codes of `d` bits."""
+
+    family: ClassVar[str]
+    """Name by which it is selected."""
+    by_default: ClassVar[bool] = True
+    exact: ClassVar[bool]
+    """Whether its answers must equal IndexBinaryFlat's bit for bit."""
+
+    label: str
+    """Name of this way to build, unique among competitors."""
+
+    @classmethod
+    def configurations(cls, d: int, n: int) -> list[Competitor]:
+        """The ways to build that are worth comparing for `n` codes of `d` bits."""
+        return [cls()]
+
+    @abstractmethod
+    def make(self, d: int) -> Any:
+        """A new, empty faiss.IndexBinary."""
+
+    def settings(self) -> list[dict[str, int]]:
+        """Attributes to set on the index before a search, one dictionary for each variant."""
+        return [{}]
+
+    def threads(self, batch: int, threads: int) -> int:
+        """Threads it is given for calls of `batch` queries where `threads` are allowed."""
+        return threads
+
+    @abstractmethod
+    def memory(self, index: Any) -> tuple[int, str]:
+        """Bytes the filled index holds, and how that is known."""
+
+
+FAMILIES: dict[str, type[Competitor]] = {}
+
+
+def register(cls: type[Competitor]) -> type[Competitor]:
+    """Make the class known under its family's name."""
+    FAMILIES[cls.family] = cls
+    return cls
+
+
+@register
+class Flat(Competitor):
+    """The baseline. Always takes part."""
+
+    family = label = "flat"
+    exact = True
+
+    def make(self, d: int) -> Any:
+        return faiss.IndexBinaryFlat(d)
+
+    def threads(self, batch: int, threads: int) -> int:
+        # A single query is answered by one thread whatever their number, but the others are woken
+        # and waited for, which is slow where they share cores with other processes.
+        return 1 if batch == 1 else threads
+
+    def memory(self, index: Any) -> tuple[int, str]:
+        return index.ntotal * index.code_size, "structure: the codes"
+
+
+class Dmih(Competitor):
+    """IndexDMIH in one of its modes."""
+
+    exact = True
+    mode: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.label = self.family
+
+    def make(self, d: int) -> Any:
+        return faiss_dmih.IndexDMIH(d, mode=self.mode)
+
+    def memory(self, index: Any) -> tuple[int, str]:
+        return int(index.memory_usage()["total"]), "memory_usage()"
+
+
+@register
+class DmihAuto(Dmih):
+    family = "dmih-auto"
+    mode = "auto"
+
+
+@register
+class DmihScan(Dmih):
+    family = "dmih-scan"
+    mode = "scan"
+
+
+@register
+class DmihMih(Dmih):
+    family = "dmih-mih"
+    mode = "mih"
+
+
+@register
+class MultiHash(Competitor):
+    """FAISS's multi-index hashing: fixed probing radius `nflip` in each of `nhash` substrings."""
+
+    family = "multihash"
+    exact = False
+
+    def __init__(self, nhash: int, b: int) -> None:
+        self.nhash, self.b = nhash, b
+        self.label = f"multihash-{nhash}x{b}"
+
+    @classmethod
+    def configurations(cls, d: int, n: int) -> list[Competitor]:
+        """Substrings of log2 n bits, the classical choice, and of 4 bits less; as many as fit."""
+        longest = min(d, max(5, round(math.log2(max(n, 2)))))
+        return [cls(d // b, b) for b in dict.fromkeys((longest, max(4, longest - 4)))]
+
+    def make(self, d: int) -> Any:
+        return faiss.IndexBinaryMultiHash(d, self.nhash, self.b)
+
+    def settings(self) -> list[dict[str, int]]:
+        return [{"nflip": nflip} for nflip in (0, 1, 2)]
+
+    def memory(self, index: Any) -> tuple[int, str]:
+        # Codes; in each table 8 bytes an id; for each bucket a hash node (next, key, vector: 40),
+        # its slot in the array (8), and two malloc headers (16). Spare capacity is not counted.
+        codes = index.ntotal * index.code_size
+        ids = 8 * index.ntotal * self.nhash
+        return codes + ids + 64 * index.hashtable_size(), "structure, lower bound"
+
+
+@register
+class Hash(Competitor):
+    """FAISS's single hash table on the first b bits."""
+
+    family = "hash"
+    by_default = False
+    exact = False
+
+    def __init__(self, b: int) -> None:
+        self.b = b
+        self.label = f"hash-{b}"
+
+    @classmethod
+    def configurations(cls, d: int, n: int) -> list[Competitor]:
+        return [cls(min(d, max(4, round(math.log2(max(n, 2))) - 4)))]
+
+    def make(self, d: int) -> Any:
+        return faiss.IndexBinaryHash(d, self.b)
+
+    def settings(self) -> list[dict[str, int]]:
+        return [{"nflip": nflip} for nflip in (0, 1, 2)]
+
+    def memory(self, index: Any) -> tuple[int, str]:
+        # Codes and ids lie in the buckets; a bucket is a node (64), its slot (8) and three
+        # malloc headers (24). Spare capacity is not counted.
+        items = index.ntotal * (index.code_size + 8)
+        return items + 96 * index.hashtable_size(), "structure, lower bound"
+
+
+@register
+class Hnsw(Competitor):
+    """FAISS's graph index. Building it takes minutes at a million codes."""
+
+    family = "hnsw"
+    by_default = False
+    exact = False
+    M = 16
+
+    def __init__(self) -> None:
+        self.label = f"hnsw-{self.M}"
+
+    def make(self, d: int) -> Any:
+        return faiss.IndexBinaryHNSW(d, self.M)
+
+    def settings(self) -> list[dict[str, int]]:
+        return [{"hnsw.efSearch": ef} for ef in (16, 64, 256)]
+
+    def memory(self, index: Any) -> tuple[int, str]:
+        return len(faiss.serialize_index_binary(index)), "serialized size"
+
+
+def apply(index: Any, settings: dict[str, int]) -> None:
+    """Set run-time options; a dotted name reaches into a member of the index."""
+    for name, value in settings.items():
+        *path, last = name.split(".")
+        owner = index
+        for member in path:
+            owner = getattr(owner, member)
+        setattr(owner, last, value)
+
+
+def variant_name(label: str, settings: dict[str, int]) -> str:
+    """Label and options in one word, such as multihash-3x20-nflip1."""
+    return "-".join([label, *(f"{key.split('.')[-1]}{value}" for key, value in settings.items())])

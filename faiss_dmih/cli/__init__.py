@@ -1,0 +1,22 @@
+"""The `faiss-dmih` command."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+_NEEDED = ("typer", "rich", "matplotlib", "sklearn", "PIL")
+
+
+def main() -> None:
+    """Entry point. Says in one line what to install when the extra is missing."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        print(
+            f"faiss-dmih needs {', '.join(missing)}: pip install 'faiss-dmih[bench]'",
+            file=sys.stderr,
+        )
+        raise SystemExit(1)
+    from faiss_dmih.cli.app import app
+
+    app()

@@ -1,0 +1,295 @@
+"""`faiss-dmih bench`: the index against FAISS's own, every answer checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from faiss_dmih.bench import FAMILIES, Group, Protocol, run
+from faiss_dmih.bench.cells import grid
+from faiss_dmih.bench.plots import write_plots
+from faiss_dmih.bench.report import markdown
+from faiss_dmih.cli.console import progress_bar, show_error, show_run
+from faiss_dmih.data import (
+    DATASETS,
+    HELD_OUT,
+    METHODS,
+    NEAR_DUPLICATE,
+    PLANTED,
+    SYNTHETIC,
+    CodeSet,
+    DataUnavailable,
+    InputError,
+    check_bits,
+    dataset_codes,
+    file_codes,
+    located,
+    synthetic_codes,
+)
+from faiss_dmih.data.files import Progress, atomic_write
+
+MILLION = 1_000_000
+PREFERRED = ("cifar10-features", "fashion-mnist", "cifar10")
+DOWNLOADED = "fashion-mnist"
+"""What is downloaded when none of the preferred sets is here: the smallest of them."""
+FALLBACK = "digits"
+ONLY_SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The options, checked."""
+
+    data: Path | None
+    dataset: str | None
+    bits: int | None
+    ks: list[int]
+    n: int | None
+    nq: int | None
+    threads: int
+    batches: list[int]
+    families: list[str]
+    kinds: list[str]
+    method: str
+    seed: int
+
+
+def bench(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help=".npy or .npz with packed uint8 codes (n, bits/8), or with float vectors (n, dim)."
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help=f"One of {', '.join(DATASETS)}; {ONLY_SYNTHETIC}: no real data."),
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option(help="Bits per code, a multiple of 8. [default: 64]")
+    ] = None,
+    k: Annotated[
+        list[str] | None, typer.Option(help="Neighbours, such as 1,10. [default: 1,10,100]")
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option(help="Codes in the database. [default: 1,000,000; digits, files: all]"),
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(help="Queries. [default: 1,024, or all there are]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads. [default: all cores]")] = None,
+    batch: Annotated[
+        list[str] | None, typer.Option(help="Queries per call, such as 1,64. [default: 1,1024]")
+    ] = None,
+    competitors: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Of {', '.join(FAMILIES)}. [default: "
+            f"{','.join(name for name, family in FAMILIES.items() if family.by_default)}]"
+        ),
+    ] = None,
+    query_kind: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{HELD_OUT} or {NEAR_DUPLICATE} or both. [default: {HELD_OUT}]"),
+    ] = None,
+    binarize: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "itq",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    cell_seconds: Annotated[
+        float, typer.Option(help="About how long to measure each cell.")
+    ] = Protocol.cell_seconds,
+    out: Annotated[Path, typer.Option(help="Folder for JSON, Markdown and plots.")] = Path(
+        "bench-out"
+    ),
+) -> None:
+    """Time the index against FAISS's binary indexes and check every answer.
+
+    Measures one real data set and synthetic codes (uniform, planted, clustered), prints tables and
+    writes bench.json, bench.md, plots and one JSON file per cell into --out. Exit status: 0 if all
+    answers are right, 1 if any differs from IndexBinaryFlat's, 2 for options that cannot be used.
+    """
+    console, errors = Console(), Console(stderr=True)
+    try:
+        request = _checked(
+            _Request(
+                data=data,
+                dataset=dataset,
+                bits=bits,
+                ks=_integers("--k", k, [1, 10, 100]),
+                n=n,
+                nq=queries,
+                threads=len(os.sched_getaffinity(0)) if threads is None else threads,
+                batches=_integers("--batch", batch, [1, 1024]),
+                families=_words(competitors)
+                or [name for name, family in FAMILIES.items() if family.by_default],
+                kinds=_words(query_kind) or [HELD_OUT],
+                method=binarize,
+                seed=seed,
+            )
+        )
+        if cell_seconds <= 0:
+            raise InputError(f"--cell-seconds must be positive, got {cell_seconds:g}")
+        _prepare_folder(out)
+        with progress_bar(console) as progress:
+            result = run(
+                _groups(request, errors, progress),
+                request.families,
+                protocol=Protocol(cell_seconds=cell_seconds),
+                threads=request.threads,
+                seed=seed,
+                cell_folder=out / "cells",
+                progress=progress,
+            )
+    except (InputError, DataUnavailable) as error:
+        show_error(errors, str(error))
+        raise typer.Exit(2) from error
+    result.save(out / "bench.json")
+    plots = write_plots(result, out)
+    with atomic_write(out / "bench.md") as file:
+        file.write(markdown(result, [path.name for path in plots]).encode())
+    show_run(console, result)
+    names = ", ".join(path.name for path in plots)
+    console.print(
+        f"{result.seconds:.0f} s. Wrote bench.json, bench.md, {names} and cells/ to {out}/",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if result.failures():
+        raise typer.Exit(1)
+
+
+def _words(values: list[str] | None) -> list[str]:
+    """Options may be repeated, hold commas, or both."""
+    words = [word.strip() for value in values or [] for word in value.split(",")]
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def _integers(option: str, values: list[str] | None, default: list[int]) -> list[int]:
+    words = _words(values)
+    try:
+        numbers = [int(word) for word in words]
+    except ValueError:
+        raise InputError(f"{option} takes numbers such as 1,10,100, got {values}") from None
+    for number in numbers:
+        if number <= 0:
+            raise InputError(f"{option} must be positive, got {number}")
+    return sorted(set(numbers)) or default
+
+
+def _checked(request: _Request) -> _Request:
+    if request.data is not None and request.dataset is not None:
+        raise InputError("--data and --dataset exclude each other; leave one out")
+    for what, words, known in (
+        ("data set", [request.dataset or ONLY_SYNTHETIC], [*DATASETS, ONLY_SYNTHETIC]),
+        ("competitor", request.families, list(FAMILIES)),
+        ("query kind", request.kinds, [HELD_OUT, NEAR_DUPLICATE]),
+        ("binarisation", [request.method], list(METHODS)),
+    ):
+        for word in words:
+            if word not in known:
+                raise InputError(f"unknown {what} {word!r}; known are {', '.join(known)}")
+    if request.bits is not None:
+        check_bits(request.bits)
+    for option, value in (
+        ("--n", request.n),
+        ("--queries", request.nq),
+        ("--threads", request.threads),
+    ):
+        if value is not None and value <= 0:
+            raise InputError(f"{option} must be positive, got {value}")
+    if request.nq is not None and max(request.batches) > max(request.nq, 1024):
+        raise InputError(
+            f"--batch {max(request.batches)} needs as many --queries, got {request.nq}"
+        )
+    return request
+
+
+def _prepare_folder(out: Path) -> None:
+    """Find out before the measurements, not after, whether results can be written."""
+    try:
+        (out / "cells").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made a folder ({error})") from error
+
+
+def _groups(request: _Request, errors: Console, progress: Progress) -> list[Group]:
+    groups = []
+    real = _real_codes(request, errors, progress)
+    if real is not None:
+        kinds = [kind for kind in request.kinds if kind in real.queries]
+        if not kinds:
+            raise InputError(f"{real.name} has queries of kind {', '.join(real.queries)} only")
+        groups.append(_group(request, lambda: real, real.name, real.d, real.n, _sizes(real, kinds)))
+    bits = real.d if real is not None else request.bits or 64
+    n = request.n or MILLION
+    nq = request.nq or max(1024, *request.batches)
+    for name, kinds_of in SYNTHETIC.items():
+        load: Callable[[], CodeSet] = partial(
+            synthetic_codes, name, bits=bits, n=n, nq=nq, seed=request.seed
+        )
+        groups.append(_group(request, load, name, bits, n, dict.fromkeys(kinds_of, nq)))
+    return groups
+
+
+def _group(
+    request: _Request,
+    load: Callable[[], CodeSet],
+    name: str,
+    d: int,
+    n: int,
+    nq: dict[str, int],
+) -> Group:
+    # A planted query has one true neighbour; beyond it lie uniform codes, measured as such.
+    ks = {kind: [1] if kind == PLANTED else request.ks for kind in nq}
+    cells = grid(name, d=d, n=n, nq=nq, ks=ks, batches=request.batches, threads=request.threads)
+    return Group(load, cells)
+
+
+def _sizes(codes: CodeSet, kinds: list[str]) -> dict[str, int]:
+    return {kind: len(codes.queries[kind]) for kind in kinds}
+
+
+def _real_codes(request: _Request, errors: Console, progress: Progress) -> CodeSet | None:
+    if request.dataset == ONLY_SYNTHETIC:
+        return None
+    if request.data is not None:
+        return file_codes(
+            request.data,
+            bits=request.bits,
+            n=request.n,
+            nq=request.nq,
+            method=request.method,
+            seed=request.seed,
+        )
+    name = request.dataset or _found()
+    codes = partial(
+        dataset_codes,
+        bits=request.bits or 64,
+        nq=request.nq,
+        method=request.method,
+        seed=request.seed,
+        progress=progress,
+    )
+    if name is None:
+        try:
+            return codes(DOWNLOADED, n=request.n or MILLION)
+        except DataUnavailable as error:
+            errors.print(
+                f"No real data set here, so {FALLBACK} is measured, at its own size. {error}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return codes(FALLBACK, n=None)
+    own_size = None if name == FALLBACK else MILLION
+    return codes(name, n=request.n or own_size)
+
+
+def _found() -> str | None:
+    return next((name for name in PREFERRED if located(name)), None)

@@ -1,0 +1,129 @@
+"""What the terminal shows: progress, result tables, errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+from faiss_dmih.bench.report import disturbance, duration, panels, ratio, title, verdict
+from faiss_dmih.bench.results import BASELINE, CellResult, Measurement, Run
+from faiss_dmih.data.files import Progress
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[Progress]:
+    """A bar on a terminal, which shows the step at hand; nothing elsewhere.
+
+    It is drawn at each step only: a drawing thread would disturb what is being measured.
+    """
+    bar = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        auto_refresh=False,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("starting", total=None)
+
+        drawn = ("", 0.0)
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal drawn
+            bar.update(task, description=what, completed=done, total=total or None)
+            now = time.monotonic()
+            if what != drawn[0] or now - drawn[1] > 0.1:
+                bar.refresh()
+                drawn = (what, now)
+
+        yield show
+
+
+def show_error(console: Console, message: str) -> None:
+    """One line on standard error."""
+    console.print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)
+
+
+def show_run(console: Console, run: Run) -> None:
+    """A table for each workload and batch size, then one for the indexes."""
+    m = run.machine
+    console.print(
+        f"{m.cpu}, {run.threads} threads, {m.simd}; faiss {m.faiss}, faiss_dmih {m.faiss_dmih}",
+        highlight=False,
+    )
+    console.print(
+        "Times faster than IndexBinaryFlat (its row: time per query). Exact indexes were compared "
+        "with it bit for bit; for approximate ones the second number is distance recall@k.",
+        highlight=False,
+    )
+    for panel in panels(run):
+        console.print(Text(title(panel[0]), style="italic"))
+        console.print(_panel_table(panel))
+    shown: set[str] = set()
+    for result in run.cells:
+        if result.cell.dataset not in shown:
+            shown.add(result.cell.dataset)
+            console.print(Text(f"{result.cell.dataset}: indexes", style="italic"))
+            console.print(_build_table(result))
+    if warning := disturbance(run):
+        console.print(Text("warning: ", style="bold yellow") + Text(warning))
+    for cell, failed in run.failures():
+        show_error(console, f"{cell.id}, {failed.competitor}: {failed.error}")
+
+
+def _panel_table(panel: list[CellResult]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("", overflow="fold")
+    for result in panel:
+        table.add_column(f"k = {result.cell.k}", justify="right")
+    best = [_fastest_exact(result) for result in panel]
+    for row in zip(*(result.measurements for result in panel), strict=True):
+        texts = [_entry(m, m is best[i]) for i, m in enumerate(row)]
+        style = "" if row[0].exact else "dim"
+        table.add_row(Text(row[0].competitor, style=style), *texts)
+    return table
+
+
+def _fastest_exact(result: CellResult) -> Measurement | None:
+    rated = [(m.speedup.median, m) for m in result.measurements if m.speedup and m.exact]
+    return max(rated, key=lambda pair: pair[0])[1] if rated else None
+
+
+def _entry(m: Measurement, best: bool) -> Text:
+    if m.speedup is None or m.seconds_per_query is None:
+        return Text("FAILED", style="bold red")
+    if m.family == BASELINE:
+        return Text(duration(m.seconds_per_query.median))
+    if not m.success:
+        return Text(f"{ratio(m.speedup.median)} FAILED", style="bold red")
+    if m.exact:
+        return Text(f"{ratio(m.speedup.median)} {verdict(m)}", style="bold green" if best else "")
+    return Text(f"{ratio(m.speedup.median)} {verdict(m)}", style="dim")
+
+
+def _build_table(result: CellResult) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("", "add", "first search", "bytes/code"):
+        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    for b in result.builds:
+        if b.add_seconds is None or b.first_search_seconds is None:
+            table.add_row(b.label, Text("FAILED", style="bold red"), "", "")
+            continue
+        table.add_row(
+            b.label,
+            duration(b.add_seconds),
+            duration(b.first_search_seconds),
+            f"{b.bytes_per_code:.1f}",
+        )
+    return table
