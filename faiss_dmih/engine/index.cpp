@@ -27,6 +27,8 @@ double measure_item_ns(const Segment& segment) {
     const Part part{0, segment.base, segment.slots, segment.words, segment.codes.data(), &segment};
     const uint32_t queries = std::min<uint32_t>(segment.slots, 32);
     std::vector<uint64_t> query(static_cast<size_t>(segment.words));
+    const Control control;
+    Prober<RangeCollector> prober(part, nullptr, control);
     double items = 0;
     const auto start = std::chrono::steady_clock::now();
     for (uint32_t i = 0; i < queries; ++i) {
@@ -36,7 +38,7 @@ double measure_item_ns(const Segment& segment) {
         const size_t steps =
             std::min<size_t>(segment.tables.size() + 1, segment.front.steps.size());
         RangeCollector collector(static_cast<int>(steps) - 1);
-        probe(part, query.data(), nullptr, ProbeLimits{}, collector, Control{});
+        prober.run(query.data(), ProbeLimits{}, collector);
         items += segment.front.items[steps];
     }
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;

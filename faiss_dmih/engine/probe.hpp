@@ -1,6 +1,8 @@
 // The probe engine: multi-index hashing over one segment's tables, by its front.
 #pragma once
 
+#include <vector>
+
 #include "collector.hpp"
 #include "parallel.hpp"
 #include "part.hpp"
@@ -13,10 +15,51 @@ struct ProbeLimits {
     double look = 1e300;  // though not before this much was spent to find out
 };
 
-// Adds to `collector` every code of the part that can still matter to it. False: given up, some of
-// them may be missing; what was found is true.
+// Probes one part for one query after another. Looking up a bucket takes three dependent cache
+// misses: its offsets, its postings, the codes they name. Keys go through the three stages in
+// groups, each stage prefetching for the next, so that a group's misses overlap.
 template <class Collector>
-bool probe(const Part& part, const uint64_t* query, const Filter* filter, const ProbeLimits& limits,
-           Collector& collector, const Control& control);
+class Prober {
+public:
+    Prober(const Part& part, const Filter* filter, const Control& control)
+        : part_(part), tables_(part.segment->tables), filter_(filter), control_(control) {}
+    ~Prober();  // adds to the statistics
+
+    // Adds to `collector` every code of the part that can still matter to it. False: given up, some
+    // of them may be missing; what was found is true.
+    bool run(const uint64_t* query, const ProbeLimits& limits, Collector& collector);
+
+    // The first rings of a query are one bucket per table. To be called some queries ahead, in this
+    // order, so that their misses overlap with other work.
+    void prefetch_offsets(const uint64_t* query) const;
+    void prefetch_postings(const uint64_t* query) const;
+
+private:
+    static constexpr int kGroup = 64;
+
+    double spent() const { return static_cast<double>(spent_ + n_keys_); }
+    void prefetch_codes(const Step& step) const;
+    bool ring(const Step& step);
+    bool buckets(const Table& table);
+    void verify();
+    template <int kWords>
+    void verify_words();
+    bool seen_before(const uint64_t* code) const;
+
+    const Part& part_;
+    const std::vector<Table>& tables_;
+    const Filter* filter_;
+    const Control& control_;
+    uint64_t probes_ = 0, candidates_ = 0;  // over all queries
+
+    const uint64_t* query_ = nullptr;
+    Collector* collector_ = nullptr;
+    std::vector<int> radius_;  // rho
+    uint32_t table_ = 0;       // of the ring being probed
+    uint64_t spent_ = 0;       // items
+    double allowed_ = 0;
+    int n_keys_ = 0, n_slots_ = 0;
+    uint32_t keys_[kGroup], slots_[kGroup];
+};
 
 }  // namespace dmih

@@ -13,7 +13,7 @@ namespace dmih {
 namespace {
 
 // Of a scan's cost, what may be spent on probing before it is clear that probing wins.
-constexpr double kLook = 0.1;
+constexpr double kLook = 0.15;
 // Queries whose collectors are alive at once.
 constexpr uint64_t kQueriesAtOnce = 4096;
 constexpr uint64_t kFoundAtOnce = uint64_t{1} << 26;
@@ -87,12 +87,16 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
                 limits.look = kLook * limits.scan;
             }
             std::vector<uint8_t> done(queries.size());
-            constexpr size_t kGroup = 16;
-            const size_t groups = (queries.size() + kGroup - 1) / kGroup;
-            parallel_for(control, groups, [&](size_t g) {
-                const size_t end = std::min(queries.size(), (g + 1) * kGroup);
-                for (size_t q = g * kGroup; q < end; ++q)
-                    done[q] = probe(part, queries[q], filter, limits, collectors[q], control);
+            const size_t threads = static_cast<size_t>(std::max(control.threads(), 1));
+            const size_t group = std::clamp<size_t>(queries.size() / (8 * threads), 1, 64);
+            parallel_for(control, (queries.size() + group - 1) / group, [&](size_t g) {
+                const size_t end = std::min(queries.size(), (g + 1) * group);
+                Prober<Collector> prober(part, filter, control);
+                for (size_t q = g * group; q < end; ++q) {
+                    if (q + 2 < end) prober.prefetch_offsets(queries[q + 2]);
+                    if (q + 1 < end) prober.prefetch_postings(queries[q + 1]);
+                    done[q] = prober.run(queries[q], limits, collectors[q]);
+                }
             });
             for (size_t q = 0; q < queries.size(); ++q)
                 if (!done[q]) left.push_back(q);
