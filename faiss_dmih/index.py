@@ -17,9 +17,6 @@ MODES = ("auto", "mih", "scan")
 ENGINES = ("auto", "scan", "probe")
 MAX_SUBSTRING_BITS = 26
 
-# Looked up once: for a lone query among few codes every step of Python counts.
-_faiss_search = faiss.IndexBinary.search
-
 
 class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     """Exact Hamming k-NN and range search over packed binary codes.
@@ -132,9 +129,12 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         Raises:
             TypeError, ValueError, AssertionError: as ``add``; AssertionError for k < 1.
         """
-        if type(x) is not np.ndarray:
-            x = np.asarray(x)
-        return _faiss_search(self, x, k, params=params)  # type: ignore[no-any-return]
+        if params is None and type(x) is np.ndarray and type(k) is int and k > 0 and x.ndim == 2:
+            D = np.empty((len(x), k), np.int32)
+            I = np.empty((len(x), k), np.int64)
+            if _engine.search(self.this, x, k, D, I):
+                return D, I
+        return super().search(_as_array(x), k, params=params)  # type: ignore[no-any-return]
 
     def range_search(
         self, x: ArrayLike, thresh: int, *, params: Any = None
