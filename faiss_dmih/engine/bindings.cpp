@@ -41,64 +41,97 @@ nb::object make(int d, const std::string& mode, std::vector<int> cuts,
         SWIG_NewPointerObj(index, index_binary_type(), SWIG_POINTER_OWN | SWIG_POINTER_NOSHADOW));
 }
 
-IndexDMIH& of(nb::handle object) {
+// What runs without Python's lock. Plain CPython functions, not nanobind's: a daemon thread that
+// wants the lock back while the process exits is ended by unwinding it (before Python 3.14), and
+// that must meet neither a noexcept function nor a destructor that touches Python.
+//
+// True: done. False: Python's error is set.
+template <class Work>
+bool without_gil(Work work) {
+    std::string message;
+    PyObject* type = nullptr;
+    PyThreadState* const state = PyEval_SaveThread();
+    try {
+        work();
+    } catch (const std::bad_alloc&) {
+        type = PyExc_MemoryError;
+    } catch (const std::exception& error) {
+        type = PyExc_RuntimeError;
+        message = error.what();
+    }
+    PyEval_RestoreThread(state);
+    if (type == nullptr) return true;
+    // FAISS's check for signals has set an error already, as for Ctrl-C.
+    if (PyErr_Occurred() == nullptr) PyErr_SetString(type, message.c_str());
+    return false;
+}
+
+IndexDMIH* index_of(PyObject* object) {
     void* pointer = nullptr;
-    if (!SWIG_IsOK(SWIG_ConvertPtr(object.ptr(), &pointer, index_binary_type(), 0)))
-        throw nb::type_error("expected an IndexDMIH");
-    auto* index = dynamic_cast<IndexDMIH*>(static_cast<faiss::IndexBinary*>(pointer));
-    if (index == nullptr) throw nb::type_error("expected an IndexDMIH");
+    if (SWIG_IsOK(SWIG_ConvertPtr(object, &pointer, index_binary_type(), 0)))
+        if (auto* index = dynamic_cast<IndexDMIH*>(static_cast<faiss::IndexBinary*>(pointer)))
+            return index;
+    PyErr_SetString(PyExc_TypeError, "expected an IndexDMIH");
+    return nullptr;
+}
+
+IndexDMIH& of(nb::handle object) {
+    IndexDMIH* index = index_of(object.ptr());
+    if (index == nullptr) throw nb::python_error();
     return *index;
 }
 
 // A C-contiguous matrix in host memory by Python's buffer protocol, which for NumPy's arrays takes
-// a tenth of the time that DLPack does.
-class Matrix {
-public:
-    Matrix(nb::handle object, char format, bool writable) {
-        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) {
-            PyErr_Clear();
-            view_.obj = nullptr;
-            return;
-        }
-        ok_ = view_.ndim == 2 && view_.format[0] == format && view_.format[1] == '\0';
-    }
-    Matrix(const Matrix&) = delete;
-    Matrix& operator=(const Matrix&) = delete;
-    ~Matrix() {
-        if (view_.obj != nullptr) PyBuffer_Release(&view_);
-    }
-    explicit operator bool() const { return ok_; }
-    int64_t rows() const { return view_.shape[0]; }
-    int64_t columns() const { return view_.shape[1]; }
-    template <class T>
-    T* as() const {
-        return static_cast<T*>(view_.buf);
-    }
+// a tenth of the time that DLPack does. Released by hand: see without_gil.
+struct Matrix {
+    Py_buffer view;
+    bool held, fits;
 
-private:
-    Py_buffer view_{};
-    bool ok_ = false;
+    Matrix(PyObject* object, char format, int flags) {
+        held = PyObject_GetBuffer(object, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags) == 0;
+        if (!held) PyErr_Clear();
+        fits = held && view.ndim == 2 && view.format[0] == format && view.format[1] == '\0';
+    }
+    void release() {
+        if (held) PyBuffer_Release(&view);
+    }
 };
 
-// The common case of IndexBinary.search, without the conversions of FAISS's Python layer, which
-// take longer than a lone query. D and I are (n, k) int32 and int64. False: `x` is something that
-// FAISS's layer has to look at first.
-bool search(nb::handle object, nb::handle x, int64_t k, nb::handle D, nb::handle I) {
-    IndexDMIH& index = of(object);
-    const Matrix codes(x, 'B', false), distances(D, 'i', true), ids(I, 'l', true);
-    if (!codes || codes.columns() != index.code_size || !distances || !ids) return false;
-    try {
-        nb::gil_scoped_release release;
-        index.search(codes.rows(), codes.as<const uint8_t>(), k, distances.as<int32_t>(),
-                     ids.as<int64_t>(), nullptr);
-    } catch (const faiss::FaissException& error) {
-        // FAISS's check for signals has set Python's error already, as for Ctrl-C.
-        if (PyErr_Occurred() != nullptr) throw nb::python_error();
-        throw std::runtime_error(error.what());
+// search(index, x, k, D, I): the common case of IndexBinary.search, without the conversions of
+// FAISS's Python layer, which take longer than a lone query. D and I are (n, k) int32 and int64.
+// False: `x` is something that FAISS's layer has to look at first.
+PyObject* search(PyObject*, PyObject* const* args, Py_ssize_t count) {
+    if (count != 5) {
+        PyErr_SetString(PyExc_TypeError, "expected index, x, k, D, I");
+        return nullptr;
     }
-    return true;
+    IndexDMIH* index = index_of(args[0]);
+    const int64_t k = PyLong_AsLongLong(args[2]);
+    if (index == nullptr || PyErr_Occurred() != nullptr) return nullptr;
+    Matrix x(args[1], 'B', 0), D(args[3], 'i', PyBUF_WRITABLE), I(args[4], 'l', PyBUF_WRITABLE);
+    const bool fits = x.fits && D.fits && I.fits && x.view.shape[1] == index->code_size;
+    const bool done = !fits || without_gil([&] {
+        index->search(x.view.shape[0], static_cast<const uint8_t*>(x.view.buf), k,
+                      static_cast<int32_t*>(D.view.buf), static_cast<int64_t*>(I.view.buf),
+                      nullptr);
+    });
+    x.release();
+    D.release();
+    I.release();
+    return done ? PyBool_FromLong(fits) : nullptr;
 }
+
+PyObject* compact(PyObject*, PyObject* object) {
+    IndexDMIH* index = index_of(object);
+    if (index == nullptr || !without_gil([&] { index->compact(); })) return nullptr;
+    Py_RETURN_NONE;
+}
+
+PyMethodDef unlocked_functions[] = {
+    {"search", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(search)), METH_FASTCALL,
+     nullptr},
+    {"compact", compact, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
 
 nb::dict memory_usage(nb::handle object) {
     const dmih::MemoryUsage usage = of(object).engine().memory_usage();
@@ -141,12 +174,7 @@ nb::dict statistics() {
 NB_MODULE(_engine, m) {
     m.def("make", &make, nb::arg("d"), nb::arg("mode"), nb::arg("cuts"),
           nb::arg("memory_budget").none());
-    m.def("search", &search);
-    m.def("compact", [](nb::handle object) {
-        IndexDMIH& index = of(object);
-        nb::gil_scoped_release release;
-        index.compact();
-    });
+    if (PyModule_AddFunctions(m.ptr(), unlocked_functions) != 0) throw nb::python_error();
     m.def("cuts", [](nb::handle object) { return of(object).engine().cuts_in_use(); });
     m.def("memory_usage", &memory_usage);
     m.def("force_engine", &force_engine);
