@@ -7,6 +7,7 @@
 #include <string>
 
 #include "probe.hpp"
+#include "stats.hpp"
 
 namespace dmih {
 namespace {
@@ -28,21 +29,27 @@ double measure_item_ns(const Segment& segment) {
     const uint32_t queries = std::min<uint32_t>(segment.slots, 32);
     std::vector<uint64_t> query(static_cast<size_t>(segment.words));
     const Control control;
-    Prober<RangeCollector> prober(part, nullptr, control);
-    double items = 0;
-    const auto start = std::chrono::steady_clock::now();
-    for (uint32_t i = 0; i < queries; ++i) {
-        const uint64_t slot = uint64_t{i} * segment.slots / queries + segment.slots / queries / 2;
-        std::copy_n(part.code(static_cast<uint32_t>(slot)), segment.words, query.begin());
-        // A near neighbour, so that the first rings are probed and little is collected.
-        const size_t steps =
-            std::min<size_t>(segment.tables.size() + 1, segment.front.steps.size());
-        RangeCollector collector(static_cast<int>(steps) - 1);
-        prober.run(query.data(), ProbeLimits{}, collector);
-        items += segment.front.items[steps];
+    Stats unused;  // these are not the user's queries
+    Prober<RangeCollector> prober(part, nullptr, control, unused);
+    double best = 1e300;
+    for (int round = 0; round < 3; ++round) {  // the first one finds everything out of the caches
+        double items = 0;
+        const auto start = std::chrono::steady_clock::now();
+        for (uint32_t i = 0; i < queries; ++i) {
+            const uint64_t slot =
+                uint64_t{i} * segment.slots / queries + segment.slots / queries / 2;
+            std::copy_n(part.code(static_cast<uint32_t>(slot)), segment.words, query.begin());
+            // A near neighbour, so that the first rings are probed and little is collected.
+            const size_t steps =
+                std::min<size_t>(segment.tables.size() + 1, segment.front.steps.size());
+            RangeCollector collector(static_cast<int>(steps) - 1);
+            prober.run(query.data(), ProbeLimits{}, collector);
+            items += segment.front.items[steps];
+        }
+        const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+        best = std::min(best, taken.count() * 1e9 / items);
     }
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    return taken.count() * 1e9 / items;
+    return best;
 }
 
 }  // namespace

@@ -15,6 +15,12 @@
 namespace dmih {
 namespace {
 
+// Ends the helpers' tasks after the calling thread was stopped; its own exception is the
+// one told, so this one is not kept.
+struct Stopped : std::exception {
+    const char* what() const noexcept override { return "stopped"; }
+};
+
 // One parallel_for: shared by the caller and the threads that joined it.
 struct Job {
     size_t n;
@@ -44,6 +50,8 @@ struct Job {
         } catch (abi::__forced_unwind&) {
             failed.store(true);
             throw;
+        } catch (const Stopped&) {
+            failed.store(true);
         } catch (...) {
             fail();
         }
@@ -120,11 +128,6 @@ std::atomic<Pool*> pool{[] {
     pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
     return new Pool;
 }()};
-
-// Ends the helpers' tasks after the calling thread was stopped; its own exception is the one told.
-struct Stopped : std::exception {
-    const char* what() const noexcept override { return "stopped"; }
-};
 
 }  // namespace
 

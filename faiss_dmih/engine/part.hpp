@@ -29,8 +29,9 @@ struct Segment {
     Clusters clusters;  // none in small segments
     std::vector<Table> tables;
     Front front;  // the order in which `tables` are probed, and at what cost
-    // Of the segment's blocks, how many a query has had to scan lately. Only the planner asks.
-    mutable std::atomic<float> scanned_share{1.0f};
+    // What scanning the segment has cost lately, in nanoseconds per query: of lone queries, of
+    // batches; 0 while it is not known. Only the planner asks.
+    mutable std::atomic<float> scan_ns[2] = {0.0f, 0.0f};
 
     uint32_t slot_of(uint32_t id) const { return map.slot_of.empty() ? id : map.slot_of[id]; }
 };

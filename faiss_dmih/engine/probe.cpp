@@ -2,14 +2,12 @@
 
 #include <algorithm>
 
-#include "stats.hpp"
-
 namespace dmih {
 
 template <class Collector>
 Prober<Collector>::~Prober() {
-    stats().probes.fetch_add(probes_, std::memory_order_relaxed);
-    stats().candidates.fetch_add(candidates_, std::memory_order_relaxed);
+    stats_.probes.fetch_add(probes_, std::memory_order_relaxed);
+    stats_.candidates.fetch_add(candidates_, std::memory_order_relaxed);
 }
 
 template <class Collector>
@@ -28,11 +26,13 @@ bool Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
         if (s == steps.size()) return true;
         const size_t need = static_cast<size_t>(collector.bound()) + 1;
         const bool open = !collector.full() || need > steps.size();
-        const double rest = open ? 1e300 : front.items[need] - front.items[s];
-        const double step = front.items[s + 1] - front.items[s];
+        // This query's rings may be fuller or emptier than the mean: as the last ones, so the next.
+        const double fullness = s == 0 ? 1 : std::max(spent() / front.items[s], 0.25);
+        const double rest = open ? 1e300 : fullness * (front.items[need] - front.items[s]);
+        const double step = fullness * (front.items[s + 1] - front.items[s]);
         if (rest > limits.scan && spent() + step > limits.look) return false;
-        // A ring may hold far more than expected: never spend much more than a scan would.
-        allowed_ = std::max(limits.look, 1.25 * limits.scan);
+        // A ring may still hold far more than expected: never spend more than a scan would.
+        allowed_ = limits.scan;
         if (s + 1 < steps.size() && steps[s + 1].radius == 0) prefetch_codes(steps[s + 1]);
         if (!ring(steps[s])) return false;
     }

@@ -6,6 +6,7 @@
 #include "collector.hpp"
 #include "parallel.hpp"
 #include "part.hpp"
+#include "stats.hpp"
 
 namespace dmih {
 
@@ -21,9 +22,13 @@ struct ProbeLimits {
 template <class Collector>
 class Prober {
 public:
-    Prober(const Part& part, const Filter* filter, const Control& control)
-        : part_(part), tables_(part.segment->tables), filter_(filter), control_(control) {}
-    ~Prober();  // adds to the statistics
+    Prober(const Part& part, const Filter* filter, const Control& control, Stats& stats)
+        : part_(part),
+          tables_(part.segment->tables),
+          filter_(filter),
+          control_(control),
+          stats_(stats) {}
+    ~Prober();  // adds to `stats`
 
     // Adds to `collector` every code of the part that can still matter to it. False: given up, some
     // of them may be missing; what was found is true.
@@ -50,6 +55,7 @@ private:
     const std::vector<Table>& tables_;
     const Filter* filter_;
     const Control& control_;
+    Stats& stats_;
     uint64_t probes_ = 0, candidates_ = 0;  // over all queries
 
     const uint64_t* query_ = nullptr;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <mutex>
 #include <numeric>
@@ -39,6 +40,7 @@ public:
           clusters_(part.clusters()) {}
 
     void run() {
+        const auto start = std::chrono::steady_clock::now();
         if (clusters_ != nullptr) approach();
         const size_t nq = queries_.size();
         const size_t threads = static_cast<size_t>(std::max(control_.threads(), 1));
@@ -48,16 +50,11 @@ public:
             share_queries(folding, threads);
         else
             share_codes(folding, threads);
-        const uint64_t visited = visited_.load();
-        stats().scanned.fetch_add(visited, std::memory_order_relaxed);
-        if (clusters_ != nullptr) {
-            const float share = static_cast<float>(static_cast<double>(visited) /
-                                                   (static_cast<double>(nq) * part_.slots));
-            std::atomic<float>& known = part_.segment->scanned_share;
-            const float weight = nq >= 16 ? 0.5f : 0.1f;
-            known.store(known.load(std::memory_order_relaxed) * (1 - weight) + share * weight,
-                        std::memory_order_relaxed);
-        }
+        stats().scanned.fetch_add(visited_.load(), std::memory_order_relaxed);
+        const std::chrono::duration<float, std::nano> taken =
+            std::chrono::steady_clock::now() - start;
+        if (part_.segment != nullptr)
+            learn(part_.segment->scan_ns[folding], taken.count() / static_cast<float>(nq));
     }
 
 private:
@@ -66,6 +63,13 @@ private:
         size_t first, n;
         Collector* const* collectors;
     };
+
+    // A running mean; a pause of the machine is not let in whole.
+    static void learn(std::atomic<float>& known, float ns) {
+        const float old = known.load(std::memory_order_relaxed);
+        const float news = old > 0 ? 0.75f * old + 0.25f * std::min(ns, 4 * old) : ns;
+        known.store(news, std::memory_order_relaxed);
+    }
 
     void share_queries(bool folding, size_t threads) {
         const size_t nq = queries_.size();

@@ -13,7 +13,7 @@ namespace dmih {
 namespace {
 
 // Of a scan's cost, what may be spent on probing before it is clear that probing wins.
-constexpr double kLook = 0.15;
+constexpr double kLook = 0.1;
 // Queries whose collectors are alive at once.
 constexpr uint64_t kQueriesAtOnce = 4096;
 constexpr uint64_t kFoundAtOnce = uint64_t{1} << 26;
@@ -80,9 +80,10 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
         if (probing) {
             ProbeLimits limits;
             if (engine_ == Engine::Planned && options_.mode == Mode::Auto) {
-                const double scan_ns =
-                    part.slots * scan_costs(words_).per_code(queries.size(), control.threads()) *
-                    part.segment->scanned_share.load(std::memory_order_relaxed);
+                const ScanCosts& costs = scan_costs(words_);
+                double scan_ns = part.segment->scan_ns[costs.folding_pays(queries.size())];
+                if (scan_ns == 0)  // never scanned yet: as if clusters ruled nothing out
+                    scan_ns = part.slots * costs.per_code(queries.size(), control.threads());
                 limits.scan = scan_ns / part.segment->front.item_ns;
                 limits.look = kLook * limits.scan;
             }
@@ -91,7 +92,7 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             const size_t group = std::clamp<size_t>(queries.size() / (8 * threads), 1, 64);
             parallel_for(control, (queries.size() + group - 1) / group, [&](size_t g) {
                 const size_t end = std::min(queries.size(), (g + 1) * group);
-                Prober<Collector> prober(part, filter, control);
+                Prober<Collector> prober(part, filter, control, stats());
                 for (size_t q = g * group; q < end; ++q) {
                     if (q + 2 < end) prober.prefetch_offsets(queries[q + 2]);
                     if (q + 1 < end) prober.prefetch_postings(queries[q + 1]);
