@@ -81,9 +81,13 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             ProbeLimits limits;
             if (engine_ == Engine::Planned && options_.mode == Mode::Auto) {
                 const ScanCosts& costs = scan_costs(words_);
-                double scan_ns = part.segment->scan_ns[costs.folding_pays(queries.size())];
-                if (scan_ns == 0)  // never scanned yet: as if clusters ruled nothing out
-                    scan_ns = part.slots * costs.per_code(queries.size(), control.threads());
+                // As if clusters ruled nothing out. What was learnt may not exceed that by much: a
+                // pause of the machine would talk the planner out of scanning, and it would never
+                // learn better.
+                double scan_ns =
+                    1.25 * part.slots * costs.per_code(queries.size(), control.threads());
+                const double lately = part.segment->scan_ns[costs.folding_pays(queries.size())];
+                if (lately > 0) scan_ns = std::min(scan_ns, lately);
                 limits.scan = scan_ns / part.segment->front.item_ns;
                 limits.look = kLook * limits.scan;
             }
