@@ -38,7 +38,7 @@ def test_ctrl_c_ends_a_long_search(mode: str, method: str) -> None:
             assert isinstance(error, KeyboardInterrupt) or "interrupt" in str(error), error
         else:
             sys.exit("the search ended before it was interrupted")
-        assert late < 3, f"it took {{late:.2f}} s"  # some 20 ms, and what a busy host adds
+        assert late < 1, f"it took {{late:.2f}} s"
         assert_exact(index, xb, xb[:3])
     """)
 
@@ -86,7 +86,7 @@ def test_faiss_s_timeout_ends_a_long_search(mode: str) -> None:
             assert "interrupt" in str(error), error
         else:
             sys.exit("the search ended before its time was up")
-        assert time.monotonic() - start < 3  # 0.3, and what a busy host adds
+        assert time.monotonic() - start < 1.3
         faiss.PythonInterruptCallback.reset()
         assert_exact(index, xb, xb[:3])
     """)

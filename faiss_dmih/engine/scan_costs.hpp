@@ -21,7 +21,8 @@ struct ScanCosts {
     double per_code(size_t queries, int threads) const;
 };
 
-// Measured at the first question for a code length and instruction set: some 100 microseconds.
+// Measured at the first question for a code length and instruction set: 18 turns of at least 10
+// microseconds, longer for long codes.
 const ScanCosts& scan_costs(int words);
 
 }  // namespace dmih

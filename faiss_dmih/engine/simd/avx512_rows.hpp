@@ -2,9 +2,9 @@
 // (VPSHUFB, port 5 only) and VPSADBW sums it by 64-bit word.
 //
 // Per 64 bytes: load with XOR, two ANDs, a shift, two look-ups, an addition, a sum: 8 operations on
-// two ports, three of them on port 5, 4 cycles: 16 bytes per cycle where scalar popcount takes 8.
-// For codes of 1, 2 and 4 words the byte counts of 8 codes are first added crosswise, so that one
-// sum serves all 8.
+// two ports, three of them on port 5, 4 cycles: 16 bytes per cycle where scalar popcount takes 8
+// (derived, not timed). For codes of 1, 2 and 4 words the byte counts of 8 codes are first added
+// crosswise, so that one sum serves all 8.
 #pragma once
 
 #include <immintrin.h>
