@@ -47,6 +47,17 @@ public:
         if (found_.size() >= prune_at_) prune();
     }
 
+    // The caller knows of k codes within it, which are going to be added.
+    void lower_bound_to(int bound) {
+        for (; bound_ > bound; --bound_) within_ -= histogram_[bound_];
+    }
+
+    void prefetch() const {
+        __builtin_prefetch(&histogram_[static_cast<size_t>(bound_)]);
+        __builtin_prefetch(found_.data() + found_.size(), 1);
+    }
+
+    uint64_t k() const { return k_; }
     // How many more ids within the bound make it full.
     uint64_t wanted() const { return full() ? 0 : k_ - within_; }
 
@@ -102,6 +113,9 @@ public:
 
     int bound() const { return bound_; }
     uint64_t wanted() const { return 0; }
+    uint64_t k() const { return 0; }
+    void lower_bound_to(int) {}
+    void prefetch() const { __builtin_prefetch(found_.data() + found_.size(), 1); }
     bool full() const { return true; }
     int bound_for_later_ids() const { return bound_; }
     void add(int distance, uint32_t part, uint32_t slot, uint64_t) {

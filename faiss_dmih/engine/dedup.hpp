@@ -18,6 +18,9 @@ struct IdMap {
     Buffer<uint32_t> ids;         // ids by slot, ascending within a slot
 
     uint32_t begin_of(uint32_t slot) const { return list_begin.empty() ? slot : list_begin[slot]; }
+    void prefetch(uint32_t slot) const {
+        if (!list_begin.empty()) __builtin_prefetch(&list_begin[slot]);
+    }
     size_t bytes() const { return slot_of.bytes() + list_begin.bytes() + ids.bytes(); }
 };
 

@@ -69,6 +69,10 @@ struct Part {
         }
     }
 
+    void prefetch_count(uint32_t slot) const {
+        if (!ids_ascend()) segment->map.prefetch(slot);
+    }
+
     uint64_t count(uint32_t slot, const Filter* filter) const {
         if (filter == nullptr) {
             if (ids_ascend()) return 1;

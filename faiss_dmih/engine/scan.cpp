@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 #include <numeric>
+#include <tuple>
 
 #include "scan_costs.hpp"
 #include "simd/kernels.hpp"
@@ -18,10 +19,12 @@ using simd::BlockHit;
 using simd::FoldWord;
 using simd::Kernels;
 
-constexpr uint32_t kRowChunk = 1024;  // rows per call: the bound falls between calls
-constexpr size_t kFoldQueries = 512;  // queries that share a block's planes in one task
-constexpr size_t kFoldEnough = 128;   // fewer do not pay for planes of their own
-constexpr uint32_t kFewCodes = 4096;  // not worth sharing out among threads
+constexpr uint32_t kRowChunk = 1024;    // rows per call: the bound falls between calls
+constexpr size_t kFoldQueries = 1024;   // queries that share a block's planes in one task
+constexpr size_t kFoldEnough = 128;     // fewer do not pay for planes of their own
+constexpr uint32_t kFewCodes = 4096;    // not worth sharing out among threads
+constexpr uint32_t kFirstCodes = 1024;  // to look at for a first bound, and for each of k
+constexpr uint32_t kFirstCodesPerK = 16;
 
 // One call of scan(): what its tasks have in common.
 template <class Collector>
@@ -118,29 +121,55 @@ private:
         });
     }
 
-    // The distances to all centres, and a first bound from the codes of the nearest cluster. These
-    // are met again with the others: only the bound is kept.
+    // The distances to all centres, and a first bound from codes of the nearest cluster. These are
+    // met again with the others: only the bound is kept.
     void approach() {
         const size_t nq = queries_.size();
-        const uint32_t count = clusters_->size();
+        const size_t count = clusters_->size();
         to_centre_ = Buffer<uint16_t>(nq * count);
-        constexpr size_t kGroup = 32;
+        constexpr size_t kGroup = 32;  // as many distances fill a cache line of to_centre_
         parallel_for(control_, (nq + kGroup - 1) / kGroup, [&](size_t g) {
-            std::vector<uint16_t> distance(count);
-            for (size_t q = g * kGroup; q < std::min(nq, (g + 1) * kGroup); ++q) {
+            const size_t first = g * kGroup, n = std::min(kGroup, nq - first);
+            std::vector<uint16_t> distance(n * count);
+            for (size_t i = 0; i < n; ++i) {
+                uint16_t* const own = &distance[i * count];
                 kernels_.distances(clusters_->centres(), static_cast<int>(count), part_.words,
-                                   queries_[q], distance.data());
-                for (uint32_t c = 0; c < count; ++c) to_centre_[c * nq + q] = distance[c];
-                if (!Collector::kLearns) continue;
-                const auto nearest = std::min_element(distance.begin(), distance.end());
-                const auto [begin, end] =
-                    clusters_->range(static_cast<uint32_t>(nearest - distance.begin()), 0, 1 << 16);
-                Collector& collector = *collectors_[q];
-                scan_rows(queries_[q], collector, begin, end);
-                collector.forget(part_.number,
-                                 [&](uint32_t slot) { return part_.count(slot, filter_); });
+                                   queries_[first + i], own);
+                if (Collector::kLearns)
+                    first_bound(first + i,
+                                static_cast<uint32_t>(std::min_element(own, own + count) - own),
+                                own);
             }
+            for (size_t c = 0; c < count; ++c)
+                for (size_t i = 0; i < n; ++i)
+                    to_centre_[c * nq + first + i] = distance[i * count + c];
         });
+    }
+
+    // Of the nearest cluster those codes that are about as far from its centre as the query is:
+    // near ones are among them, and all of a large cluster would cost more than it tells. A slot is
+    // one id at least.
+    void first_bound(size_t q, uint32_t nearest, const uint16_t* to_centre) {
+        const uint64_t k = collectors_[q]->k();
+        const int h = to_centre[nearest];
+        auto [begin, end] = clusters_->range(nearest, h, h);
+        const uint64_t enough = kFirstCodes + kFirstCodesPerK * k;
+        for (int width = 1; end - begin < enough && width < 128 * part_.words; width *= 2)
+            std::tie(begin, end) = clusters_->range(nearest, h - width, h + width);
+        if (filter_ != nullptr) {
+            scan_rows(queries_[q], *collectors_[q], begin, end);
+            collectors_[q]->forget(part_.number,
+                                   [&](uint32_t slot) { return part_.count(slot, filter_); });
+            return;
+        }
+        const uint32_t n = end - begin;
+        if (n < k) return;
+        std::vector<uint16_t> distance(n);
+        kernels_.distances(part_.code(begin), static_cast<int>(n), part_.words, queries_[q],
+                           distance.data());
+        collectors_[q]->lower_bound_to(
+            kernels_.kth_smallest(distance.data(), static_cast<int>(n), static_cast<int>(k)));
+        visited_.fetch_add(n, std::memory_order_relaxed);
     }
 
     // Where slots are ids in order, codes tied with the k-th lose to those already found.
@@ -198,8 +227,13 @@ private:
     // Block by block, each for the queries that need it. `begin` is a multiple of the block.
     void fold(const Batch& batch, uint32_t begin, uint32_t end) {
         const size_t words = static_cast<size_t>(part_.words);
-        Fold state{batch, Buffer<FoldWord>(batch.n * words), std::vector<int32_t>(batch.n),
-                   std::vector<uint16_t>(batch.n), std::vector<BlockHit>(batch.n)};
+        Fold state{batch,
+                   Buffer<FoldWord>(batch.n * words),
+                   std::vector<int32_t>(batch.n),
+                   std::vector<uint16_t>(batch.n),
+                   std::vector<BlockHit>(batch.n),
+                   {},
+                   0};
         for (size_t q = 0; q < batch.n; ++q) {
             kernels_.make_query(queries_[batch.first + q], part_.words,
                                 state.folded.data() + q * words);
@@ -251,12 +285,19 @@ private:
         }
     }
 
+    static constexpr int kNear = 64;
+    struct Near {
+        uint32_t query, row;
+    };
+
     struct Fold {
         Batch batch;
         Buffer<FoldWord> folded;
         std::vector<int32_t> bound;
         std::vector<uint16_t> bound16;  // the same for `select`
         std::vector<BlockHit> hits;
+        Near near[kNear];  // codes within a query's bound, not yet taken
+        int n_near = 0;
     };
 
     void renew_bound(Fold& state, size_t q) const {
@@ -269,23 +310,38 @@ private:
         const int found =
             kernels_.fold(planes, part_.words, state.folded.data(), state.bound.data(), list.data(),
                           static_cast<int>(list.size()), state.hits.data());
-        for (int h = 0; h < found; ++h) {
-            take_hit(state, state.hits[h], at, n);
-            renew_bound(state, state.hits[h].query);
-        }
+        for (int h = 0; h < found; ++h) take_hit(state, state.hits[h], at, n);
+        flush(state, at);
     }
 
     void take_hit(Fold& state, const BlockHit& found, uint32_t at, uint32_t n) const {
-        Collector& collector = *state.batch.collectors[found.query];
-        const uint64_t* query = queries_[state.batch.first + found.query];
-        for (int lane = 0; lane < kernels_.lanes; ++lane) {
+        __builtin_prefetch(state.batch.collectors[found.query]);
+        for (uint32_t lanes = found.lanes; lanes != 0; lanes &= lanes - 1) {
+            const int lane = __builtin_ctz(lanes);
             for (uint64_t mask = found.mask[lane]; mask != 0; mask &= mask - 1) {
                 const uint32_t row =
                     static_cast<uint32_t>(__builtin_ctzll(mask) * kernels_.lanes + lane);
-                if (row < n)
-                    hit(collector, hamming(part_.code(at + row), query, part_.words), at + row);
+                if (row >= n) continue;
+                part_.prefetch_count(at + row);
+                state.near[state.n_near++] = {found.query, row};
+                if (state.n_near == kNear) flush(state, at);
             }
         }
+    }
+
+    // What a hit touches is in no near cache: the collectors of a large batch, and how many ids a
+    // slot has. So hits go by groups, each one's misses overlapping with the others'.
+    void flush(Fold& state, uint32_t at) const {
+        for (int i = 0; i < state.n_near; ++i)
+            state.batch.collectors[state.near[i].query]->prefetch();
+        for (int i = 0; i < state.n_near; ++i) {
+            const auto [q, row] = state.near[i];
+            const uint64_t* query = queries_[state.batch.first + q];
+            hit(*state.batch.collectors[q], hamming(part_.code(at + row), query, part_.words),
+                at + row);
+            renew_bound(state, q);
+        }
+        state.n_near = 0;
     }
 
     // A collector that knows nothing would take the whole block. Bounds are tried from small to
@@ -312,6 +368,7 @@ private:
                 // Padding of the last block may be among them.
                 if (within < state.batch.collectors[q]->wanted() + (block_ - n)) continue;
                 take_hit(state, state.hits[h], at, n);
+                flush(state, at);
                 list.erase(std::lower_bound(list.begin(), list.end(), q));
             }
         }

@@ -36,6 +36,10 @@ struct Avx2 {
         carry = or_(and_(a, b), and_(half, c));
         sum = xor_(half, c);
     }
+    static uint32_t nonzero_lanes(reg a) {
+        const reg zero = _mm256_cmpeq_epi64(a, _mm256_setzero_si256());
+        return 0xFu ^ static_cast<uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(zero)));
+    }
     static bool all_ones(reg a) { return _mm256_testc_si256(a, _mm256_set1_epi64x(-1)) != 0; }
 };
 
@@ -50,6 +54,7 @@ const Kernels kAvx2{"avx2",
                     Fold<Avx2>::fold,
                     Fold<Avx2>::nearest,
                     distances_popcount,
+                    kth_smallest_plain,
                     select_plain};
 
 }  // namespace dmih::simd

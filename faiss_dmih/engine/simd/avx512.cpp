@@ -35,6 +35,7 @@ struct Avx512 {
         sum = _mm512_ternarylogic_epi64(a, b, c, 0x96);
         carry = _mm512_ternarylogic_epi64(b, sum, c, 0xB2);
     }
+    static uint32_t nonzero_lanes(reg a) { return _mm512_test_epi64_mask(a, a); }
     static bool all_ones(reg a) { return _mm512_cmpneq_epi64_mask(a, _mm512_set1_epi64(-1)) == 0; }
 };
 
@@ -48,7 +49,8 @@ const Kernels kAvx512{"avx512",
                       Fold<Avx512>::make_query,
                       Fold<Avx512>::fold,
                       Fold<Avx512>::nearest,
-                      distances_popcount,
+                      distances_avx512,
+                      kth_smallest_plain,
                       select_avx512};
 
 }  // namespace dmih::simd

@@ -114,6 +114,29 @@ int rows_avx512(const uint64_t* codes, int n, int words, const uint64_t* query, 
     }
 }
 
+template <int kWords>
+void distances_by_eight(const uint64_t* codes, int n, const uint64_t* query, uint16_t* out) {
+    const EightRows<kWords> eight(query);
+    alignas(64) uint64_t lane_of[8];
+    for (uint64_t lane = 0; lane < 8; ++lane) lane_of[EightRows<kWords>::place[lane]] = lane;
+    const __m512i in_order = _mm512_load_si512(lane_of);
+    int i = 0;
+    for (; i + 8 <= n; i += 8, codes += 8 * kWords)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                         _mm512_cvtepi64_epi16(_mm512_permutexvar_epi64(in_order, eight(codes))));
+    distances_popcount(codes, n - i, kWords, query, out + i);
+}
+
+void distances_avx512(const uint64_t* codes, int n, int words, const uint64_t* query,
+                      uint16_t* out) {
+    switch (words) {
+        case 1: return distances_by_eight<1>(codes, n, query, out);
+        case 2: return distances_by_eight<2>(codes, n, query, out);
+        case 4: return distances_by_eight<4>(codes, n, query, out);
+        default: return distances_popcount(codes, n, words, query, out);
+    }
+}
+
 void select_avx512(const uint16_t* center, const uint16_t* bound, int n, uint16_t from, uint16_t to,
                    uint64_t* need) {
     const __m512i most = _mm512_set1_epi16(static_cast<short>(to));

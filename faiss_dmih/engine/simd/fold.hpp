@@ -200,8 +200,10 @@ struct Fold {
                 }
             }
             if (V::all_ones(far)) continue;
-            hits[found].query = static_cast<uint32_t>(q);
-            V::store_unaligned(hits[found].mask, V::xor_(far, V::broadcast(~0ull)));
+            const R within = V::xor_(far, V::broadcast(~0ull));
+            hits[found].query = q;
+            hits[found].lanes = V::nonzero_lanes(within);
+            V::store_unaligned(hits[found].mask, within);
             ++found;
         }
         return found;

@@ -34,9 +34,11 @@ struct FoldWord {
     uint16_t carry[kTriples];
 };
 
-// The codes of a block that are within a query's bound: lane l, bit r is code r * lanes + l.
+// The codes of a block that are within a query's bound: lane l, bit r is code r * lanes + l. Most
+// often one or two are: `lanes` says where mask is not zero.
 struct BlockHit {
     uint32_t query;
+    uint32_t lanes;
     uint64_t mask[kMaxLanes];
 };
 
@@ -71,6 +73,9 @@ struct Kernels {
     // out[i]: distance of the i-th of n rows to `query`.
     void (*distances)(const uint64_t* codes, int n, int words, const uint64_t* query,
                       uint16_t* out);
+
+    // The k-th smallest of n values below 2^15, n >= k >= 1.
+    int (*kth_smallest)(const uint16_t* values, int n, int k);
 
     // Sets bit i of `need` where some distance in [from, to] is within bound[i] of center[i].
     void (*select)(const uint16_t* center, const uint16_t* bound, int n, uint16_t from, uint16_t to,

@@ -34,6 +34,9 @@ struct Generic {
         carry = (a & b) | (half & c);
         sum = half ^ c;
     }
+    static uint32_t nonzero_lanes(reg a) {
+        return static_cast<uint32_t>(a[0] != 0) | static_cast<uint32_t>(a[1] != 0) << 1;
+    }
     static bool all_ones(reg a) { return (a[0] & a[1]) == ~0ull; }
 };
 
@@ -48,6 +51,7 @@ const Kernels kPortable{"portable",
                         Fold<Generic>::fold,
                         Fold<Generic>::nearest,
                         distances_popcount,
+                        kth_smallest_plain,
                         select_plain};
 
 }  // namespace dmih::simd
