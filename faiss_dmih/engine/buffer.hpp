@@ -20,7 +20,8 @@ public:
         if (size == 0) return;
         constexpr size_t kHuge = size_t{1} << 21;
         if (size > (SIZE_MAX - kHuge) / sizeof(T)) throw std::bad_alloc();
-        const size_t align = size * sizeof(T) >= 2 * kHuge ? kHuge : 64;
+        // Rounding up to whole huge pages adds a third at most.
+        const size_t align = size * sizeof(T) >= kHuge + kHuge / 2 ? kHuge : 64;
         const size_t bytes = (size * sizeof(T) + align - 1) / align * align;
         data_ = static_cast<T*>(std::aligned_alloc(align, bytes));
         if (data_ == nullptr) throw std::bad_alloc();

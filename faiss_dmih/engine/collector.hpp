@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace dmih {
@@ -27,8 +29,10 @@ class KnnCollector {
 public:
     static constexpr bool kLearns = true;  // the bound falls as codes are found
 
-    KnnCollector(int64_t k, int d)
-        : k_(static_cast<uint64_t>(k)), bound_(d), histogram_(static_cast<size_t>(d) + 1, 0) {}
+    // `histogram` has d + 1 zeros and outlives the collector. One memory for all queries of a batch
+    // saves as many allocations.
+    KnnCollector(int64_t k, int d, uint32_t* histogram)
+        : histogram_(histogram), k_(static_cast<uint64_t>(k)), bound_(d), d_(d) {}
 
     // Codes farther than this cannot be among the answers.
     int bound() const { return bound_; }
@@ -40,6 +44,7 @@ public:
     // `count` ids of the slot may be answered (more than one when equal codes share it).
     void add(int distance, uint32_t part, uint32_t slot, uint64_t count) {
         if (distance > bound_) return;
+        if (found_.capacity() == 0) found_.reserve(kFirstFound);
         found_.emplace_back(distance, part, slot);
         histogram_[distance] += static_cast<uint32_t>(count);
         within_ += count;
@@ -53,7 +58,7 @@ public:
     }
 
     void prefetch() const {
-        __builtin_prefetch(&histogram_[static_cast<size_t>(bound_)]);
+        __builtin_prefetch(&histogram_[bound_]);
         __builtin_prefetch(found_.data() + found_.size(), 1);
     }
 
@@ -63,7 +68,9 @@ public:
 
     // For a thread of its own: the same bound, nothing found.
     KnnCollector empty_copy() const {
-        KnnCollector copy(static_cast<int64_t>(k_), static_cast<int>(histogram_.size()) - 1);
+        auto histogram = std::make_unique<uint32_t[]>(static_cast<size_t>(d_) + 1);
+        KnnCollector copy(static_cast<int64_t>(k_), d_, histogram.get());
+        copy.own_ = std::move(histogram);
         copy.bound_ = bound_;
         return copy;
     }
@@ -88,18 +95,21 @@ public:
     }
 
 private:
+    static constexpr size_t kFirstFound = 16;
+
     void prune() {
         auto far = [this](const Found& f) { return f.distance() > bound_; };
         found_.erase(std::remove_if(found_.begin(), found_.end(), far), found_.end());
         prune_at_ = std::max<size_t>(2 * found_.size(), 256);
     }
 
+    uint32_t* histogram_;
+    std::vector<Found> found_;
     uint64_t k_;
-    int bound_;
     uint64_t within_ = 0;  // ids found at distances <= bound_
     size_t prune_at_ = 256;
-    std::vector<uint32_t> histogram_;
-    std::vector<Found> found_;
+    int bound_, d_;
+    std::unique_ptr<uint32_t[]> own_;
 };
 
 // Everything within a fixed distance.

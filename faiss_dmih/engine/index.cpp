@@ -127,8 +127,13 @@ std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const 
     uint64_t spent = 0;
     for (size_t s = 0; s < first_segment; ++s)
         for (const Table& table : segments_[s]->tables) spent += table.bytes();
-    segment->tables = build_tables(affordable(substrings_of(cuts), segment->slots, spent),
-                                   segment->codes.data(), segment->slots, words_, control);
+    const std::vector<Substring> wanted = substrings_of(cuts);
+    const bool signatures =
+        options_.mode == Mode::Auto &&
+        affordable(wanted, true, segment->slots, spent).size() == wanted.size();
+    segment->tables =
+        build_tables(affordable(wanted, signatures, segment->slots, spent), signatures, options_.d,
+                     segment->codes.data(), segment->slots, control);
     if (options_.mode == Mode::Mih) {
         segment->front = round_robin_front(segment->tables, segment->slots);
     } else {
@@ -163,12 +168,12 @@ void Index::arrange(Segment& segment, const Buffer<uint64_t>& rows, const Contro
 
 // The substrings whose tables fit the budget. The guarantee of the front holds for any subset of
 // the tables: fewer find near neighbours only.
-std::vector<Substring> Index::affordable(std::vector<Substring> substrings, uint32_t slots,
-                                         uint64_t spent) const {
+std::vector<Substring> Index::affordable(const std::vector<Substring>& substrings, bool signatures,
+                                         uint32_t slots, uint64_t spent) const {
     if (!options_.memory_budget) return substrings;
     std::vector<Substring> out;
     for (const Substring& substring : substrings) {
-        spent += table_bytes(substring, slots);
+        spent += table_bytes(substring, slots, signatures);
         if (spent > *options_.memory_budget) break;
         out.push_back(substring);
     }

@@ -73,8 +73,8 @@ private:
     std::unique_ptr<Segment> build(uint64_t first_segment, uint64_t n, const uint8_t* codes,
                                    const Control& control) const;
     void arrange(Segment& segment, const Buffer<uint64_t>& rows, const Control& control) const;
-    std::vector<Substring> affordable(std::vector<Substring> substrings, uint32_t slots,
-                                      uint64_t spent) const;
+    std::vector<Substring> affordable(const std::vector<Substring>& substrings, bool signatures,
+                                      uint32_t slots, uint64_t spent) const;
     std::vector<Part> parts() const;
     template <class Collector>
     void run(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,

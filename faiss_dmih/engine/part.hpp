@@ -73,6 +73,10 @@ struct Part {
         if (!ids_ascend()) segment->map.prefetch(slot);
     }
 
+    void prefetch_ids(uint32_t slot) const {
+        if (!ids_ascend()) __builtin_prefetch(&segment->map.ids[segment->map.begin_of(slot)]);
+    }
+
     uint64_t count(uint32_t slot, const Filter* filter) const {
         if (filter == nullptr) {
             if (ids_ascend()) return 1;

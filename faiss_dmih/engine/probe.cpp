@@ -22,8 +22,11 @@ bool Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
     const std::vector<Step>& steps = front.steps;
     for (size_t s = 0;; ++s) {
         // s steps done: every code at a distance < s has been seen.
-        if (collector.full() && collector.bound() < static_cast<int64_t>(s)) return true;
-        if (s == steps.size()) return true;
+        if ((collector.full() && collector.bound() < static_cast<int64_t>(s)) ||
+            s == steps.size()) {
+            look_ahead(s);
+            return true;
+        }
         const size_t need = static_cast<size_t>(collector.bound()) + 1;
         const bool open = !collector.full() || need > steps.size();
         // This query's rings may be fuller or emptier than the mean: as the last ones, so the next.
@@ -38,16 +41,71 @@ bool Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
     }
 }
 
-template <class Collector>
-void Prober<Collector>::prefetch_offsets(const uint64_t* query) const {
-    for (const Table& table : tables_)
-        __builtin_prefetch(&table.offsets[table.substring.of(query)]);
+// Calls visit(key) for the keys that differ from `key` in exactly `radius` of `bits` bits, until it
+// returns false; returns whether it never did.
+template <class Visit>
+static bool each_key(uint32_t key, int bits, int radius, Visit visit) {
+    if (radius == 0) return visit(key);
+    const uint64_t end = uint64_t{1} << bits;
+    uint64_t mask = (uint64_t{1} << radius) - 1;
+    while (mask < end) {  // Gosper: the next number with as many bits set
+        if (!visit(key ^ static_cast<uint32_t>(mask))) return false;
+        const uint64_t low = mask & (0 - mask);
+        const uint64_t carried = mask + low;
+        mask = carried | (((mask ^ carried) >> 2) >> __builtin_ctzll(low));
+    }
+    return true;
 }
 
 template <class Collector>
-void Prober<Collector>::prefetch_postings(const uint64_t* query) const {
-    for (const Table& table : tables_)
-        __builtin_prefetch(&table.postings[table.offsets[table.substring.of(query)]]);
+template <class Visit>
+void Prober<Collector>::each_first_bucket(const uint64_t* query, Visit visit) const {
+    const std::vector<Step>& steps = part_.segment->front.steps;
+    for (size_t s = 0; s < ahead_; ++s) {
+        const Table& table = tables_[steps[s].table];
+        each_key(table.substring.of(query), table.substring.bits, steps[s].radius,
+                 [&](uint32_t key) {
+                     visit(table, key);
+                     return true;
+                 });
+    }
+}
+
+template <class Collector>
+void Prober<Collector>::prefetch_offsets(const uint64_t* query) const {
+    each_first_bucket(query, [](const Table& table, uint32_t key) {
+        __builtin_prefetch(&table.offsets[key]);
+    });
+}
+
+template <class Collector>
+void Prober<Collector>::prefetch_buckets(const uint64_t* query) const {
+    each_first_bucket(query, [&](const Table& table, uint32_t key) {
+        prefetch_bucket(table, table.offsets[key], table.offsets[key + 1]);
+        // Little is known when the first buckets are met: most of their codes will be looked at.
+        if (key == table.substring.of(query))
+            __builtin_prefetch(table.slots.data() + table.offsets[key]);
+    });
+}
+
+// How many steps to prefetch for the next query: as many as this one took, if they are few buckets.
+template <class Collector>
+void Prober<Collector>::look_ahead(size_t steps) {
+    constexpr double kBuckets = 32;
+    double buckets = 0;
+    for (ahead_ = 0; ahead_ < steps; ++ahead_) {
+        const Step& step = part_.segment->front.steps[ahead_];
+        buckets += binomial(tables_[step.table].substring.bits, step.radius);
+        if (buckets > kBuckets) return;
+    }
+}
+
+template <class Collector>
+void Prober<Collector>::prefetch_bucket(const Table& table, uint32_t begin, uint32_t end) const {
+    if (begin == end) return;
+    const Buffer<uint32_t>& first = table.signatures.empty() ? table.slots : table.signatures;
+    __builtin_prefetch(&first[begin]);
+    __builtin_prefetch(&first[end - 1]);
 }
 
 template <class Collector>
@@ -56,7 +114,24 @@ void Prober<Collector>::prefetch_codes(const Step& step) const {
     const uint32_t key = table.substring.of(query_);
     const uint32_t begin = table.offsets[key];
     const uint32_t end = std::min(table.offsets[key + 1], begin + kGroup);
-    for (uint32_t p = begin; p < end; ++p) __builtin_prefetch(part_.code(table.postings[p]));
+    each_near(table, begin, end, step.radius,
+              [&](uint32_t slot) { __builtin_prefetch(part_.code(slot)); });
+}
+
+// Calls visit(slot) for those entries of a bucket at distance `radius` in the table's substring that
+// may be within the collector's bound.
+template <class Collector>
+template <class Visit>
+void Prober<Collector>::each_near(const Table& table, uint32_t begin, uint32_t end, int radius,
+                                  Visit visit) const {
+    if (table.signatures.empty()) {
+        for (uint32_t p = begin; p < end; ++p) visit(table.slots[p]);
+        return;
+    }
+    const uint32_t signature = table.signature.of(query_);
+    for (uint32_t p = begin; p < end; ++p)
+        if (radius + __builtin_popcount(table.signatures[p] ^ signature) <= collector_->bound())
+            visit(table.slots[p]);
 }
 
 // All buckets whose key differs from the query's in exactly `radius` bits. False: too many codes.
@@ -66,21 +141,12 @@ bool Prober<Collector>::ring(const Step& step) {
     const uint32_t key = table.substring.of(query_);
     table_ = step.table;
     radius_[table_] = step.radius;
-    if (step.radius == 0) {
-        keys_[n_keys_++] = key;
-    } else {
-        const uint64_t end = uint64_t{1} << table.substring.bits;
-        uint64_t mask = (uint64_t{1} << step.radius) - 1;
-        while (mask < end) {  // Gosper: the next number with as many bits set
-            const uint32_t at = key ^ static_cast<uint32_t>(mask);
-            __builtin_prefetch(&table.offsets[at]);
-            keys_[n_keys_++] = at;
-            if (n_keys_ == kGroup && !buckets(table)) return false;
-            const uint64_t low = mask & (0 - mask);
-            const uint64_t carried = mask + low;
-            mask = carried | (((mask ^ carried) >> 2) >> __builtin_ctzll(low));
-        }
-    }
+    const bool all = each_key(key, table.substring.bits, step.radius, [&](uint32_t at) {
+        __builtin_prefetch(&table.offsets[at]);
+        keys_[n_keys_++] = at;
+        return n_keys_ < kGroup || buckets(table);
+    });
+    if (!all) return false;
     if (!buckets(table)) return false;
     verify();
     return true;
@@ -92,32 +158,35 @@ bool Prober<Collector>::buckets(const Table& table) {
     for (int i = 0; i < n_keys_; ++i) {
         begin[i] = table.offsets[keys_[i]];
         end[i] = table.offsets[keys_[i] + 1];
-        if (end[i] > begin[i]) __builtin_prefetch(&table.postings[begin[i]]);
+        prefetch_bucket(table, begin[i], end[i]);
     }
     const int n = n_keys_;
     n_keys_ = 0;
     probes_ += static_cast<uint64_t>(n);
     spent_ += static_cast<uint64_t>(n);
     for (int i = 0; i < n; ++i) {
-        for (uint32_t p = begin[i]; p < end[i]; ++p) {
-            const uint32_t slot = table.postings[p];
-            __builtin_prefetch(part_.code(slot));
-            slots_[n_slots_++] = slot;
-            if (n_slots_ == kGroup) {
-                verify();
-                if (spent() > allowed_) return false;
-            }
+        candidates_ += end[i] - begin[i];
+        // Large buckets by pieces: the bound falls from one to the next.
+        for (uint32_t p = begin[i]; p < end[i]; p += kGroup) {
+            const uint32_t stop = std::min(end[i], p + kGroup);
+            spent_ += stop - p;
+            each_near(table, p, stop, radius_[table_], [&](uint32_t slot) {
+                __builtin_prefetch(part_.code(slot));
+                slots_[n_slots_++] = slot;
+                if (n_slots_ == kGroup) verify();
+            });
+            if (spent() > allowed_) return false;
         }
     }
-    if (spent() > allowed_) return false;
-    control_.poll();
+    if (++unpolled_ == kUnpolled) {
+        control_.poll();
+        unpolled_ = 0;
+    }
     return true;
 }
 
 template <class Collector>
 void Prober<Collector>::verify() {
-    candidates_ += static_cast<uint64_t>(n_slots_);
-    spent_ += static_cast<uint64_t>(n_slots_);
     switch (part_.words) {
         case 1: verify_words<1>(); break;
         case 2: verify_words<2>(); break;

@@ -17,7 +17,7 @@ struct ProbeLimits {
 };
 
 // Probes one part for one query after another. Looking up a bucket takes three dependent cache
-// misses: its offsets, its postings, the codes they name. Keys go through the three stages in
+// misses: its offsets, its entries, the codes they name. Keys go through the three stages in
 // groups, each stage prefetching for the next, so that a group's misses overlap.
 template <class Collector>
 class Prober {
@@ -34,16 +34,23 @@ public:
     // of them may be missing; what was found is true.
     bool run(const uint64_t* query, const ProbeLimits& limits, Collector& collector);
 
-    // The first rings of a query are one bucket per table. To be called some queries ahead, in this
+    // For the rings that a query is going to need first. To be called some queries ahead, in this
     // order, so that their misses overlap with other work.
     void prefetch_offsets(const uint64_t* query) const;
-    void prefetch_postings(const uint64_t* query) const;
+    void prefetch_buckets(const uint64_t* query) const;
 
 private:
     static constexpr int kGroup = 64;
+    static constexpr int kUnpolled = 64;  // groups between questions to `control`
 
     double spent() const { return static_cast<double>(spent_ + n_keys_); }
+    template <class Visit>
+    void each_first_bucket(const uint64_t* query, Visit visit) const;
+    void look_ahead(size_t steps);
+    void prefetch_bucket(const Table& table, uint32_t begin, uint32_t end) const;
     void prefetch_codes(const Step& step) const;
+    template <class Visit>
+    void each_near(const Table& table, uint32_t begin, uint32_t end, int radius, Visit visit) const;
     bool ring(const Step& step);
     bool buckets(const Table& table);
     void verify();
@@ -57,6 +64,8 @@ private:
     const Control& control_;
     Stats& stats_;
     uint64_t probes_ = 0, candidates_ = 0;  // over all queries
+    size_t ahead_ = 0;                      // steps to prefetch
+    int unpolled_ = 0;
 
     const uint64_t* query_ = nullptr;
     Collector* collector_ = nullptr;

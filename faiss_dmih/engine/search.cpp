@@ -37,9 +37,11 @@ void write_knn(KnnCollector& collector, const std::vector<Part>& parts, const Fi
                uint64_t k, int32_t* D, int64_t* I, std::vector<uint64_t>& order) {
     constexpr int kIdBits = 32;  // an index has fewer than 2^32 codes
     order.clear();
+    const std::vector<Found>& found = collector.found();
+    for (const Found& f : found) parts[f.part()].prefetch_ids(f.slot());
     for (int tied = 0; tied < 2; ++tied) {
         const size_t nearer = order.size();
-        for (const Found& f : collector.found()) {
+        for (const Found& f : found) {
             if ((f.distance() == collector.bound()) != (tied == 1)) continue;
             uint64_t left = k - nearer;
             parts[f.part()].for_each_id(f.slot(), filter, [&](int64_t id) {
@@ -50,8 +52,9 @@ void write_knn(KnnCollector& collector, const std::vector<Part>& parts, const Fi
         }
     }
     const size_t answers = std::min<uint64_t>(order.size(), k);
-    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(answers),
-                      order.end());
+    const auto kth = order.begin() + static_cast<std::ptrdiff_t>(answers);
+    if (kth < order.end()) std::nth_element(order.begin(), kth, order.end());
+    std::sort(order.begin(), kth);
     for (size_t i = 0; i < k; ++i) {
         const bool real = i < answers;
         D[i] =
@@ -99,7 +102,7 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
                 Prober<Collector> prober(part, filter, control, stats());
                 for (size_t q = g * group; q < end; ++q) {
                     if (q + 2 < end) prober.prefetch_offsets(queries[q + 2]);
-                    if (q + 1 < end) prober.prefetch_postings(queries[q + 1]);
+                    if (q + 1 < end) prober.prefetch_buckets(queries[q + 1]);
                     done[q] = prober.run(queries[q], limits, collectors[q]);
                 }
             });
@@ -132,7 +135,12 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
     for (uint64_t first = 0; first < nq; first += at_once) {
         const uint64_t n = std::min(at_once, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
-        std::vector<KnnCollector> collectors(n, KnnCollector(k, options_.d));
+        const size_t distances = static_cast<size_t>(options_.d) + 1;
+        std::vector<uint32_t> histograms(n * distances, 0);
+        std::vector<KnnCollector> collectors;
+        collectors.reserve(n);
+        for (uint64_t q = 0; q < n; ++q)
+            collectors.emplace_back(k, options_.d, &histograms[q * distances]);
         run(all, rows.at, filter, collectors, control);
         constexpr size_t kGroup = 64;
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {

@@ -5,6 +5,11 @@
 #include <cstring>
 
 namespace dmih {
+namespace {
+
+constexpr int kSignatureBits = 32;
+
+}  // namespace
 
 std::vector<int> default_cuts(int d, uint64_t n) {
     const double log2n = std::log2(static_cast<double>(std::max<uint64_t>(n, 2)));
@@ -33,39 +38,57 @@ std::vector<Substring> substrings_of(const std::vector<int>& cuts) {
     return out;
 }
 
-size_t table_bytes(const Substring& substring, uint32_t slots) {
-    return ((size_t{1} << substring.bits) + 1 + slots) * sizeof(uint32_t);
+size_t table_bytes(const Substring& substring, uint32_t slots, bool signatures) {
+    const size_t entry = signatures ? 2 * sizeof(uint32_t) : sizeof(uint32_t);
+    return ((size_t{1} << substring.bits) + 1) * sizeof(uint32_t) + slots * entry;
 }
 
-std::vector<Table> build_tables(const std::vector<Substring>& substrings, const uint64_t* codes,
-                                uint32_t slots, int words, const Control& control) {
+// The bits after the substring, or those before it where it is the last.
+static Substring signature_of(const Substring& substring, int d) {
+    const int end = substring.begin + substring.bits;
+    const int after = std::min(kSignatureBits, d - end);
+    const int before = std::min(kSignatureBits, substring.begin);
+    return after >= before ? Substring{end, after} : Substring{substring.begin - before, before};
+}
+
+std::vector<Table> build_tables(const std::vector<Substring>& substrings, bool signatures, int d,
+                                const uint64_t* codes, uint32_t slots, const Control& control) {
+    const int words = words_for(d);
     std::vector<Table> tables(substrings.size());
     for (size_t j = 0; j < tables.size(); ++j) {
-        tables[j].substring = substrings[j];
-        tables[j].offsets = Buffer<uint32_t>((size_t{1} << substrings[j].bits) + 1);
-        tables[j].postings = Buffer<uint32_t>(slots);
+        Table& table = tables[j];
+        table.substring = substrings[j];
+        table.signature = signature_of(substrings[j], d);
+        table.offsets = Buffer<uint32_t>((size_t{1} << substrings[j].bits) + 1);
+        table.slots = Buffer<uint32_t>(slots);
+        if (signatures && table.signature.bits > 0) table.signatures = Buffer<uint32_t>(slots);
     }
     parallel_for(control, tables.size(), [&](size_t j) {
         // A counting sort by key. The counts stand one place to the right of their key's begin, so
         // that filling the buckets turns them into the offsets themselves.
-        const Substring substring = tables[j].substring;
-        uint32_t* const offsets = tables[j].offsets.data();
-        uint32_t* const postings = tables[j].postings.data();
-        std::memset(offsets, 0, tables[j].offsets.bytes());
+        Table& table = tables[j];
+        uint32_t* const offsets = table.offsets.data();
+        std::memset(offsets, 0, table.offsets.bytes());
         const auto each_code = [&](const auto& visit) {
             for (uint32_t s = 0; s < slots; ++s) {
                 if (s % 65536 == 0) control.poll();
-                visit(substring.of(codes + size_t(s) * words), s);
+                const uint64_t* code = codes + size_t(s) * words;
+                visit(table.substring.of(code), s, code);
             }
         };
-        each_code([&](uint32_t key, uint32_t) { ++offsets[key + 1]; });
+        each_code([&](uint32_t key, uint32_t, const uint64_t*) { ++offsets[key + 1]; });
         uint32_t begin = 0;
-        for (size_t key = 1; key <= size_t{1} << substring.bits; ++key) {
+        for (size_t key = 1; key <= size_t{1} << table.substring.bits; ++key) {
             const uint32_t count = offsets[key];
             offsets[key] = begin;
             begin += count;
         }
-        each_code([&](uint32_t key, uint32_t s) { postings[offsets[key + 1]++] = s; });
+        const bool signing = !table.signatures.empty();
+        each_code([&](uint32_t key, uint32_t s, const uint64_t* code) {
+            const uint32_t at = offsets[key + 1]++;
+            table.slots[at] = s;
+            if (signing) table.signatures[at] = table.signature.of(code);
+        });
     });
     return tables;
 }

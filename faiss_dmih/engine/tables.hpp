@@ -1,6 +1,9 @@
 // The hash tables of multi-index hashing: one per substring, addressed directly by its bits.
-// offsets[key] .. offsets[key + 1] are the places in `postings` of the slots whose code has that
-// key.
+// offsets[key] .. offsets[key + 1] are the places in `slots` of the codes with that key.
+//
+// A code met in a bucket is a cache miss, and most are far. So beside each slot lies a signature,
+// the 32 bits of the code that follow the substring: what it differs by from the query's, added to
+// the bucket's distance, is a lower bound of the distance, told without touching the code.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +19,12 @@ constexpr int kMaxSubstringBits = 26;
 
 struct Table {
     Substring substring;
-    Buffer<uint32_t> offsets;   // 2^bits + 1
-    Buffer<uint32_t> postings;  // slots, ascending within a bucket
+    Substring signature;
+    Buffer<uint32_t> offsets;     // 2^bits + 1
+    Buffer<uint32_t> slots;       // ascending within a bucket
+    Buffer<uint32_t> signatures;  // one per entry of `slots`, or none
 
-    size_t bytes() const { return offsets.bytes() + postings.bytes(); }
+    size_t bytes() const { return offsets.bytes() + slots.bytes() + signatures.bytes(); }
 };
 
 // Substring lengths for n codes of d bits: m = max(1, floor(d / log2 n)) substrings as in the
@@ -30,10 +35,10 @@ std::vector<int> default_cuts(int d, uint64_t n);
 std::vector<Substring> substrings_of(const std::vector<int>& cuts);
 
 // Bytes of one table, before it is built.
-size_t table_bytes(const Substring& substring, uint32_t slots);
+size_t table_bytes(const Substring& substring, uint32_t slots, bool signatures);
 
-// One table per substring, built side by side.
-std::vector<Table> build_tables(const std::vector<Substring>& substrings, const uint64_t* codes,
-                                uint32_t slots, int words, const Control& control);
+// One table per substring of codes of d bits, built side by side.
+std::vector<Table> build_tables(const std::vector<Substring>& substrings, bool signatures, int d,
+                                const uint64_t* codes, uint32_t slots, const Control& control);
 
 }  // namespace dmih
