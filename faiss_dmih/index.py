@@ -203,8 +203,8 @@ def set_simd_level(level: str) -> None:
 def stats() -> dict[str, int]:
     """What searches have done since the start or ``reset_stats()``, over all indexes.
 
-    queries; probes (buckets looked up); candidates (codes met in buckets and compared); scanned
-    (codes compared by a scan); fallbacks (times a query was handed from probing to the scan).
+    queries; probes (buckets looked up); candidates (entries met in buckets); compared (of these,
+    codes compared); scanned (codes compared by a scan); fallbacks (times a query was handed from probing to the scan).
     """
     return _engine.stats()
 

@@ -164,6 +164,7 @@ nb::dict statistics() {
     out["queries"] = stats.queries.load();
     out["probes"] = stats.probes.load();
     out["candidates"] = stats.candidates.load();
+    out["compared"] = stats.compared.load();
     out["scanned"] = stats.scanned.load();
     out["fallbacks"] = stats.fallbacks.load();
     return out;

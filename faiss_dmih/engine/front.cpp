@@ -6,12 +6,21 @@
 namespace dmih {
 namespace {
 
-// Expected items of ring `radius` of a table whose buckets near the data are `skew` times fuller
-// than the mean bucket.
-double ring_items(const Table& table, uint32_t slots, int radius, double skew) {
+// What a table holds near the data.
+struct Density {
+    // How buckets at radius 0 and 1 around stored codes compare with the mean bucket.
+    double skew[2] = {1, 1};
+    // Of the entries: whose codes are compared, their signatures being near.
+    double near = 1;
+};
+
+// Expected items of a ring.
+double ring_items(const Table& table, uint32_t slots, int radius, const Density& density) {
     const double buckets = binomial(table.substring.bits, radius);
-    const double met = buckets * slots * skew / std::exp2(table.substring.bits);
-    return buckets + std::min(met, static_cast<double>(slots));
+    const double met =
+        buckets * slots / std::exp2(table.substring.bits) * density.skew[std::min(radius, 1)];
+    return buckets + std::min(met, static_cast<double>(slots)) *
+                         (kEntryItems + kComparedItems * density.near);
 }
 
 void push(Front& front, uint32_t table, int radius, double items) {
@@ -19,23 +28,28 @@ void push(Front& front, uint32_t table, int radius, double items) {
     front.items.push_back(front.items.back() + items);
 }
 
-// How the buckets at radius 0 and 1 around stored codes compare with the mean bucket.
-struct Skew {
-    double at[2];
-};
-
-Skew measure_skew(const Table& table, const uint64_t* codes, uint32_t slots, int words) {
+Density measure(const Table& table, const uint64_t* codes, uint32_t slots, int words, int bound) {
     const uint32_t sample = std::min<uint32_t>(slots, 64);
-    double met[2] = {0, 0};
+    double met[2] = {0, 0}, near = 0;
     for (uint32_t i = 0; i < sample; ++i) {
-        const uint64_t slot = uint64_t{i} * slots / sample;
-        const uint32_t key = table.substring.of(codes + slot * words);
-        auto bucket = [&](uint32_t at) { return table.offsets[at + 1] - table.offsets[at]; };
-        met[0] += bucket(key) - 1;  // the code itself is no news
-        for (int b = 0; b < table.substring.bits; ++b) met[1] += bucket(key ^ (1u << b));
+        const uint64_t* code = codes + uint64_t{i} * slots / sample * words;
+        const uint32_t key = table.substring.of(code), signature = table.signature.of(code);
+        const auto entries = [&](uint32_t at) { return table.offsets[at + 1] - table.offsets[at]; };
+        met[0] += entries(key) - 1;  // the code itself is no news
+        for (int b = 0; b < table.substring.bits; ++b) {
+            const uint32_t at = key ^ (1u << b);
+            met[1] += entries(at);
+            if (table.signatures.empty()) continue;
+            for (uint32_t p = table.offsets[at]; p < table.offsets[at + 1]; ++p)
+                near += 1 + __builtin_popcount(table.signatures[p] ^ signature) <= bound;
+        }
     }
     const double mean = slots / std::exp2(table.substring.bits) * std::max<uint32_t>(sample, 1);
-    return {{std::max(met[0] / mean, 1.0), std::max(met[1] / (mean * table.substring.bits), 1.0)}};
+    Density out;
+    out.skew[0] = std::max(met[0] / mean, 1.0);
+    out.skew[1] = std::max(met[1] / (mean * table.substring.bits), 1.0);
+    if (!table.signatures.empty()) out.near = near / std::max(met[1], 1.0);
+    return out;
 }
 
 }  // namespace
@@ -49,12 +63,13 @@ double binomial(int n, int k) {
 Front greedy_front(const std::vector<Table>& tables, const uint64_t* codes, uint32_t slots,
                    int words) {
     Front front;
-    front.items.push_back(0);
+    front.items.push_back(kQueryItems);
     if (tables.empty()) return front;
-    std::vector<Skew> skew;
-    for (const Table& table : tables) skew.push_back(measure_skew(table, codes, slots, words));
+    std::vector<Density> density;
+    for (const Table& table : tables)
+        density.push_back(measure(table, codes, slots, words, usual_bound(tables.size())));
     auto cost = [&](uint32_t j, int radius) {
-        return ring_items(tables[j], slots, radius, skew[j].at[std::min(radius, 1)]);
+        return ring_items(tables[j], slots, radius, density[j]);
     };
     std::vector<int> next(tables.size(), 0);  // radius of each table's next ring
     std::vector<double> price;
@@ -63,6 +78,7 @@ Front greedy_front(const std::vector<Table>& tables, const uint64_t* codes, uint
         const auto cheapest = std::min_element(price.begin(), price.end());
         const uint32_t j = static_cast<uint32_t>(cheapest - price.begin());
         push(front, j, next[j], price[j]);
+        if (next[j] == 0 && front.own_buckets + 1 == front.steps.size()) ++front.own_buckets;
         if (next[j] == tables[j].substring.bits) return front;
         price[j] = cost(j, ++next[j]);
     }
@@ -70,10 +86,10 @@ Front greedy_front(const std::vector<Table>& tables, const uint64_t* codes, uint
 
 Front round_robin_front(const std::vector<Table>& tables, uint32_t slots) {
     Front front;
-    front.items.push_back(0);
+    front.items.push_back(kQueryItems);
     for (int radius = 0; !tables.empty(); ++radius) {
         for (uint32_t j = 0; j < tables.size(); ++j) {
-            push(front, j, radius, ring_items(tables[j], slots, radius, 1.0));
+            push(front, j, radius, ring_items(tables[j], slots, radius, Density{}));
             if (radius == tables[j].substring.bits) return front;
         }
     }

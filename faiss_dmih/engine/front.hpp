@@ -16,6 +16,19 @@
 
 namespace dmih {
 
+// What probing costs, in items: a bucket looked up (two or three cache misses) is one; then each of
+// its entries, a signature in a row; each code compared, a miss of its own; and beginning a query.
+// Measured: docs/algorithm.md.
+constexpr double kEntryItems = 0.1;
+constexpr double kComparedItems = 0.5;
+constexpr double kQueryItems = 16;
+
+// Where a search that is worth probing ends, with so many tables: each probed at radius 0, some at
+// radius 1.
+constexpr int usual_bound(size_t tables) {
+    return static_cast<int>(tables + tables / 2);
+}
+
 struct Step {
     uint32_t table;
     int radius;
@@ -23,8 +36,10 @@ struct Step {
 
 struct Front {
     std::vector<Step> steps;  // up to the one after which everything has been seen
-    // Expected items (buckets looked up + codes met) before step s; steps.size() + 1 entries.
+    // Expected items before step s; steps.size() + 1 entries.
     std::vector<double> items;
+    // So many steps at the beginning are single buckets, which a query may take in another order.
+    size_t own_buckets = 0;
     double item_ns = 0;  // measured: what an item costs here
 };
 

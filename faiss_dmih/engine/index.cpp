@@ -128,9 +128,10 @@ std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const 
     for (size_t s = 0; s < first_segment; ++s)
         for (const Table& table : segments_[s]->tables) spent += table.bytes();
     const std::vector<Substring> wanted = substrings_of(cuts);
-    const bool signatures =
-        options_.mode == Mode::Auto &&
-        affordable(wanted, true, segment->slots, spent).size() == wanted.size();
+    // Signatures of random codes differ in half their bits: no help to searches that end farther.
+    const bool signatures = options_.mode == Mode::Auto &&
+                            usual_bound(wanted.size()) < kSignatureBits / 2 &&
+                            affordable(wanted, true, segment->slots, spent).size() == wanted.size();
     segment->tables =
         build_tables(affordable(wanted, signatures, segment->slots, spent), signatures, options_.d,
                      segment->codes.data(), segment->slots, control);

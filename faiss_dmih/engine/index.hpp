@@ -78,7 +78,7 @@ private:
     std::vector<Part> parts() const;
     template <class Collector>
     void run(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,
-             const Filter* filter, std::vector<Collector>& collectors,
+             const Filter* filter, int workload, std::vector<Collector>& collectors,
              const Control& control) const;
     const uint64_t* row_of(uint64_t id) const;
 

@@ -2,13 +2,13 @@
 // recent adds (rows only). Searches see both through `Part`.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <vector>
 
 #include "clusters.hpp"
 #include "dedup.hpp"
 #include "front.hpp"
+#include "planner.hpp"
 #include "tables.hpp"
 
 namespace dmih {
@@ -28,10 +28,8 @@ struct Segment {
     IdMap map;
     Clusters clusters;  // none in small segments
     std::vector<Table> tables;
-    Front front;  // the order in which `tables` are probed, and at what cost
-    // What scanning the segment has cost lately, in nanoseconds per query: of lone queries, of
-    // batches; 0 while it is not known. Only the planner asks.
-    mutable std::atomic<float> scan_ns[2] = {0.0f, 0.0f};
+    Front front;                      // the order in which `tables` are probed, and at what cost
+    mutable Experiences experiences;  // the planner's
 
     uint32_t slot_of(uint32_t id) const { return map.slot_of.empty() ? id : map.slot_of[id]; }
 };

@@ -1,43 +1,74 @@
 #include "probe.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace dmih {
+namespace {
+
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
+}  // namespace
 
 template <class Collector>
 Prober<Collector>::~Prober() {
     stats_.probes.fetch_add(probes_, std::memory_order_relaxed);
     stats_.candidates.fetch_add(candidates_, std::memory_order_relaxed);
+    stats_.compared.fetch_add(compared_, std::memory_order_relaxed);
 }
 
 template <class Collector>
-bool Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
-                            Collector& collector) {
+Probed Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
+                              Collector& collector) {
     query_ = query;
     collector_ = &collector;
     radius_.assign(tables_.size(), -1);
-    spent_ = 0;
+    spent_ = kQueryItems;
     n_keys_ = n_slots_ = 0;
     const Front& front = part_.segment->front;
     const std::vector<Step>& steps = front.steps;
+    smallest_first();
+    const auto step_of = [&](size_t s) { return s < first_.size() ? first_[s].step : steps[s]; };
+    double undecided = 0;
     for (size_t s = 0;; ++s) {
         // s steps done: every code at a distance < s has been seen.
         if ((collector.full() && collector.bound() < static_cast<int64_t>(s)) ||
             s == steps.size()) {
             look_ahead(s);
-            return true;
+            return {true, spent(), undecided};
         }
         const size_t need = static_cast<size_t>(collector.bound()) + 1;
         const bool open = !collector.full() || need > steps.size();
         // This query's rings may be fuller or emptier than the mean: as the last ones, so the next.
         const double fullness = s == 0 ? 1 : std::max(spent() / front.items[s], 0.25);
-        const double rest = open ? 1e300 : fullness * (front.items[need] - front.items[s]);
+        const double rest = open ? kNever : fullness * (front.items[need] - front.items[s]);
         const double step = fullness * (front.items[s + 1] - front.items[s]);
-        if (rest > limits.scan && spent() + step > limits.look) return false;
+        if (rest > limits.scan) {
+            if (spent() + step > limits.look) return {false, s == 0 ? 0 : spent(), kNever};
+            undecided = spent() + step;
+        }
         // A ring may still hold far more than expected: never spend more than a scan would.
         allowed_ = limits.scan;
-        if (s + 1 < steps.size() && steps[s + 1].radius == 0) prefetch_codes(steps[s + 1]);
-        if (!ring(steps[s])) return false;
+        if (s + 1 < steps.size() && steps[s + 1].radius == 0) prefetch_codes(step_of(s + 1));
+        if (!ring(step_of(s))) return {false, spent(), undecided};
+    }
+}
+
+// The buckets that the front begins with cost no more to look into: the smallest first, so that
+// something is known before the large ones are met.
+template <class Collector>
+void Prober<Collector>::smallest_first() {
+    const Front& front = part_.segment->front;
+    first_.clear();
+    for (size_t s = 0; s < front.own_buckets; ++s) {
+        const Step& step = front.steps[s];
+        const Table& table = tables_[step.table];
+        const uint32_t key = table.substring.of(query_);
+        const uint32_t entries = table.offsets[key + 1] - table.offsets[key];
+        size_t at = first_.size();
+        first_.push_back({step, entries});
+        for (; at > 0 && first_[at - 1].entries > entries; --at) first_[at] = first_[at - 1];
+        first_[at] = {step, entries};
     }
 }
 
@@ -73,9 +104,8 @@ void Prober<Collector>::each_first_bucket(const uint64_t* query, Visit visit) co
 
 template <class Collector>
 void Prober<Collector>::prefetch_offsets(const uint64_t* query) const {
-    each_first_bucket(query, [](const Table& table, uint32_t key) {
-        __builtin_prefetch(&table.offsets[key]);
-    });
+    each_first_bucket(
+        query, [](const Table& table, uint32_t key) { __builtin_prefetch(&table.offsets[key]); });
 }
 
 template <class Collector>
@@ -118,8 +148,8 @@ void Prober<Collector>::prefetch_codes(const Step& step) const {
               [&](uint32_t slot) { __builtin_prefetch(part_.code(slot)); });
 }
 
-// Calls visit(slot) for those entries of a bucket at distance `radius` in the table's substring that
-// may be within the collector's bound.
+// Calls visit(slot) for those of at most kGroup entries of a bucket, at distance `radius` in the
+// table's substring, whose code may be within the collector's bound.
 template <class Collector>
 template <class Visit>
 void Prober<Collector>::each_near(const Table& table, uint32_t begin, uint32_t end, int radius,
@@ -129,9 +159,9 @@ void Prober<Collector>::each_near(const Table& table, uint32_t begin, uint32_t e
         return;
     }
     const uint32_t signature = table.signature.of(query_);
+    const int most = collector_->bound() - radius;
     for (uint32_t p = begin; p < end; ++p)
-        if (radius + __builtin_popcount(table.signatures[p] ^ signature) <= collector_->bound())
-            visit(table.slots[p]);
+        if (__builtin_popcount(table.signatures[p] ^ signature) <= most) visit(table.slots[p]);
 }
 
 // All buckets whose key differs from the query's in exactly `radius` bits. False: too many codes.
@@ -163,17 +193,18 @@ bool Prober<Collector>::buckets(const Table& table) {
     const int n = n_keys_;
     n_keys_ = 0;
     probes_ += static_cast<uint64_t>(n);
-    spent_ += static_cast<uint64_t>(n);
+    spent_ += n;
     for (int i = 0; i < n; ++i) {
         candidates_ += end[i] - begin[i];
         // Large buckets by pieces: the bound falls from one to the next.
         for (uint32_t p = begin[i]; p < end[i]; p += kGroup) {
             const uint32_t stop = std::min(end[i], p + kGroup);
-            spent_ += stop - p;
+            spent_ += kEntryItems * (stop - p);
             each_near(table, p, stop, radius_[table_], [&](uint32_t slot) {
                 __builtin_prefetch(part_.code(slot));
                 slots_[n_slots_++] = slot;
-                if (n_slots_ == kGroup) verify();
+                // While nothing is known every code is compared: soon something will be.
+                if (n_slots_ == (collector_->full() ? kGroup : kFirstGroup)) verify();
             });
             if (spent() > allowed_) return false;
         }
@@ -187,6 +218,8 @@ bool Prober<Collector>::buckets(const Table& table) {
 
 template <class Collector>
 void Prober<Collector>::verify() {
+    compared_ += static_cast<uint64_t>(n_slots_);
+    spent_ += kComparedItems * n_slots_;
     switch (part_.words) {
         case 1: verify_words<1>(); break;
         case 2: verify_words<2>(); break;

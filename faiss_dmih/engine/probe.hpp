@@ -10,12 +10,6 @@
 
 namespace dmih {
 
-// What a scan instead would cost, in the front's items; the planner's side of the bargain.
-struct ProbeLimits {
-    double scan = 1e300;  // give up once finishing by probing is expected to cost more
-    double look = 1e300;  // though not before this much was spent to find out
-};
-
 // Probes one part for one query after another. Looking up a bucket takes three dependent cache
 // misses: its offsets, its entries, the codes they name. Keys go through the three stages in
 // groups, each stage prefetching for the next, so that a group's misses overlap.
@@ -30,9 +24,9 @@ public:
           stats_(stats) {}
     ~Prober();  // adds to `stats`
 
-    // Adds to `collector` every code of the part that can still matter to it. False: given up, some
-    // of them may be missing; what was found is true.
-    bool run(const uint64_t* query, const ProbeLimits& limits, Collector& collector);
+    // Adds to `collector` every code of the part that can still matter to it. Given up: some of
+    // them may be missing; what was found is true.
+    Probed run(const uint64_t* query, const ProbeLimits& limits, Collector& collector);
 
     // For the rings that a query is going to need first. To be called some queries ahead, in this
     // order, so that their misses overlap with other work.
@@ -41,9 +35,11 @@ public:
 
 private:
     static constexpr int kGroup = 64;
+    static constexpr int kFirstGroup = 16;
     static constexpr int kUnpolled = 64;  // groups between questions to `control`
 
-    double spent() const { return static_cast<double>(spent_ + n_keys_); }
+    void smallest_first();
+    double spent() const { return spent_ + n_keys_; }
     template <class Visit>
     void each_first_bucket(const uint64_t* query, Visit visit) const;
     void look_ahead(size_t steps);
@@ -63,16 +59,20 @@ private:
     const Filter* filter_;
     const Control& control_;
     Stats& stats_;
-    uint64_t probes_ = 0, candidates_ = 0;  // over all queries
-    size_t ahead_ = 0;                      // steps to prefetch
+    uint64_t probes_ = 0, candidates_ = 0, compared_ = 0;  // over all queries
+    size_t ahead_ = 0;                                     // steps to prefetch
     int unpolled_ = 0;
 
     const uint64_t* query_ = nullptr;
     Collector* collector_ = nullptr;
     std::vector<int> radius_;  // rho
-    uint32_t table_ = 0;       // of the ring being probed
-    uint64_t spent_ = 0;       // items
-    double allowed_ = 0;
+    struct Bucket {
+        Step step;
+        uint32_t entries;
+    };
+    std::vector<Bucket> first_;       // this query's order of the front's first steps
+    uint32_t table_ = 0;              // of the ring being probed
+    double spent_ = 0, allowed_ = 0;  // items
     int n_keys_ = 0, n_slots_ = 0;
     uint32_t keys_[kGroup], slots_[kGroup];
 };

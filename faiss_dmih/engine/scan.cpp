@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <mutex>
 #include <numeric>
@@ -43,7 +42,6 @@ public:
           clusters_(part.clusters()) {}
 
     void run() {
-        const auto start = std::chrono::steady_clock::now();
         if (clusters_ != nullptr) approach();
         const size_t nq = queries_.size();
         const size_t threads = static_cast<size_t>(std::max(control_.threads(), 1));
@@ -54,10 +52,6 @@ public:
         else
             share_codes(folding, threads);
         stats().scanned.fetch_add(visited_.load(), std::memory_order_relaxed);
-        const std::chrono::duration<float, std::nano> taken =
-            std::chrono::steady_clock::now() - start;
-        if (part_.segment != nullptr)
-            learn(part_.segment->scan_ns[folding], taken.count() / static_cast<float>(nq));
     }
 
 private:
@@ -66,13 +60,6 @@ private:
         size_t first, n;
         Collector* const* collectors;
     };
-
-    // A running mean; a pause of the machine is not let in whole.
-    static void learn(std::atomic<float>& known, float ns) {
-        const float old = known.load(std::memory_order_relaxed);
-        const float news = old > 0 ? 0.75f * old + 0.25f * std::min(ns, 4 * old) : ns;
-        known.store(news, std::memory_order_relaxed);
-    }
 
     void share_queries(bool folding, size_t threads) {
         const size_t nq = queries_.size();

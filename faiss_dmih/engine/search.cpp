@@ -1,9 +1,13 @@
-// The searches of Index, and the planner: which engine answers a query on a part.
+// The searches of Index: part by part, who is probed and who is scanned (planner.hpp).
 #include <algorithm>
+#include <chrono>
 #include <limits>
+#include <numeric>
+#include <optional>
 
 #include "collector.hpp"
 #include "index.hpp"
+#include "planner.hpp"
 #include "probe.hpp"
 #include "scan.hpp"
 #include "scan_costs.hpp"
@@ -12,8 +16,6 @@
 namespace dmih {
 namespace {
 
-// Of a scan's cost, what may be spent on probing before it is clear that probing wins.
-constexpr double kLook = 0.1;
 // Queries whose collectors are alive at once.
 constexpr uint64_t kQueriesAtOnce = 4096;
 constexpr uint64_t kFoundAtOnce = uint64_t{1} << 26;
@@ -63,6 +65,72 @@ void write_knn(KnnCollector& collector, const std::vector<Part>& parts, const Fi
     }
 }
 
+using Clock = std::chrono::steady_clock;
+
+double nanoseconds_since(Clock::time_point start) {
+    return std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+}
+
+// Probes one part for the queries of one call.
+template <class Collector>
+struct ProbePass {
+    const Part& part;
+    const std::vector<const uint64_t*>& queries;
+    const Filter* filter;
+    std::vector<Collector>& collectors;
+    const Control& control;
+
+    // As far as the planner thinks fit; to the end without one. Returns the queries given up.
+    std::vector<size_t> run(const std::vector<size_t>& all, Planner* planner) const {
+        std::vector<size_t> left;
+        if (planner == nullptr) {
+            probe(all, nullptr, [] { return ProbeLimits{}; }, left);
+        } else if (!planner->large()) {
+            probe(all, planner, [&] { return planner->next_look(); }, left);
+        } else {
+            // Every so-manieth is the sample.
+            const size_t stride = all.size() / Planner::kSample;
+            std::vector<size_t> sample, rest;
+            for (size_t q : all) (q % stride == 0 ? sample : rest).push_back(q);
+            const std::vector<Probed> probed =
+                probe(sample, planner, [&] { return planner->longest_look(); }, left);
+            const ProbeLimits best = planner->best_look(probed);
+            probe(rest, planner, [&] { return best; }, left);
+        }
+        return left;
+    }
+
+private:
+    template <class Limits>
+    std::vector<Probed> probe(const std::vector<size_t>& some, Planner* planner,
+                              const Limits& next_limits, std::vector<size_t>& left) const {
+        std::vector<Probed> out(some.size());
+        const size_t threads = static_cast<size_t>(std::max(control.threads(), 1));
+        const size_t group = std::clamp<size_t>(some.size() / (2 * threads), 1, 64);
+        parallel_for(control, (some.size() + group - 1) / group, [&](size_t g) {
+            const size_t end = std::min(some.size(), (g + 1) * group);
+            Prober<Collector> prober(part, filter, control, stats());
+            const auto start = Clock::now();
+            double spent = 0;
+            for (size_t i = g * group; i < end; ++i) {
+                if (i + 2 < end) prober.prefetch_offsets(queries[some[i + 2]]);
+                if (i + 1 < end) prober.prefetch_buckets(queries[some[i + 1]]);
+                const ProbeLimits limits = next_limits();
+                out[i] = prober.run(queries[some[i]], limits, collectors[some[i]]);
+                spent += out[i].spent;
+                if (limits.longest && planner != nullptr && !planner->large())
+                    planner->learn(out[i]);
+            }
+            const double n = static_cast<double>(end - g * group);
+            if (planner != nullptr && spent > 0)
+                planner->learn_probe(spent / n, nanoseconds_since(start) / n);
+        });
+        for (size_t i = 0; i < some.size(); ++i)
+            if (!out[i].done) left.push_back(some[i]);
+        return out;
+    }
+};
+
 struct Answer {
     int64_t id;
     int distance;
@@ -74,44 +142,21 @@ struct Answer {
 // Adds to each collector all that can matter to its query, part by part.
 template <class Collector>
 void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,
-                const Filter* filter, std::vector<Collector>& collectors,
+                const Filter* filter, int workload, std::vector<Collector>& collectors,
                 const Control& control) const {
+    std::vector<size_t> all(queries.size());
+    std::iota(all.begin(), all.end(), size_t{0});
     for (const Part& part : parts) {
-        std::vector<size_t> left;  // queries to scan the part for
         const bool probing =
             part.segment != nullptr && !part.segment->tables.empty() && engine_ != Engine::Scan;
-        if (probing) {
-            ProbeLimits limits;
-            if (engine_ == Engine::Planned && options_.mode == Mode::Auto) {
-                const ScanCosts& costs = scan_costs(words_);
-                // As if clusters ruled nothing out. What was learnt may not exceed that by much: a
-                // pause of the machine would talk the planner out of scanning, and it would never
-                // learn better.
-                double scan_ns =
-                    1.25 * part.slots * costs.per_code(queries.size(), control.threads());
-                const double lately = part.segment->scan_ns[costs.folding_pays(queries.size())];
-                if (lately > 0) scan_ns = std::min(scan_ns, lately);
-                limits.scan = scan_ns / part.segment->front.item_ns;
-                limits.look = kLook * limits.scan;
-            }
-            std::vector<uint8_t> done(queries.size());
-            const size_t threads = static_cast<size_t>(std::max(control.threads(), 1));
-            const size_t group = std::clamp<size_t>(queries.size() / (8 * threads), 1, 64);
-            parallel_for(control, (queries.size() + group - 1) / group, [&](size_t g) {
-                const size_t end = std::min(queries.size(), (g + 1) * group);
-                Prober<Collector> prober(part, filter, control, stats());
-                for (size_t q = g * group; q < end; ++q) {
-                    if (q + 2 < end) prober.prefetch_offsets(queries[q + 2]);
-                    if (q + 1 < end) prober.prefetch_buckets(queries[q + 1]);
-                    done[q] = prober.run(queries[q], limits, collectors[q]);
-                }
-            });
-            for (size_t q = 0; q < queries.size(); ++q)
-                if (!done[q]) left.push_back(q);
-            stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
-        } else {
-            for (size_t q = 0; q < queries.size(); ++q) left.push_back(q);
-        }
+        std::optional<Planner> planner;
+        if (probing && engine_ == Engine::Planned && options_.mode == Mode::Auto)
+            planner.emplace(*part.segment, scan_costs(words_), queries.size(), control.threads(),
+                            workload);
+        const std::vector<size_t> left =
+            probing ? ProbePass<Collector>{part, queries, filter, collectors, control}.run(
+                          all, planner ? &*planner : nullptr)
+                    : all;
         std::vector<const uint64_t*> left_queries;
         std::vector<Collector*> left_collectors;
         for (size_t q : left) {
@@ -122,7 +167,11 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             left_queries.push_back(queries[q]);
             left_collectors.push_back(&collectors[q]);
         }
+        if (probing) stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
+        if (left.empty()) continue;
+        const auto start = Clock::now();
         scan(part, left_queries, filter, left_collectors, control);
+        if (planner) planner->learn_scan(left.size(), nanoseconds_since(start));
     }
     stats().queries.fetch_add(queries.size(), std::memory_order_relaxed);
 }
@@ -141,7 +190,7 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         collectors.reserve(n);
         for (uint64_t q = 0; q < n; ++q)
             collectors.emplace_back(k, options_.d, &histograms[q * distances]);
-        run(all, rows.at, filter, collectors, control);
+        run(all, rows.at, filter, knn_workload(static_cast<uint64_t>(k)), collectors, control);
         constexpr size_t kGroup = 64;
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
             std::vector<uint64_t> order;
@@ -166,7 +215,7 @@ RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius
         const uint64_t n = std::min(kQueriesAtOnce, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
         std::vector<RangeCollector> collectors(n, RangeCollector(bound));
-        run(all, rows.at, filter, collectors, control);
+        run(all, rows.at, filter, range_workload(bound, options_.d), collectors, control);
         for (uint64_t q = 0; q < n; ++q) {
             answers.clear();
             for (const Found& f : collectors[q].found())

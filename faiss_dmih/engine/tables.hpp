@@ -17,6 +17,8 @@ namespace dmih {
 
 constexpr int kMaxSubstringBits = 26;
 
+constexpr int kSignatureBits = 32;
+
 struct Table {
     Substring substring;
     Substring signature;

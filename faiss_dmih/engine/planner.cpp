@@ -1,0 +1,122 @@
+#include "planner.hpp"
+
+#include <algorithm>
+
+#include "part.hpp"
+#include "scan_costs.hpp"
+
+namespace dmih {
+namespace {
+
+// Of the queries of small batches, one in so many looks far.
+constexpr uint32_t kExplore = 16;
+// A scan is taken to cost at most so much more than one that rules nothing out: a pause of the
+// machine would talk the planner out of scanning, and it would never learn better.
+constexpr double kScanSlack = 1.25;
+
+// A running mean.
+void mix(std::atomic<float>& known, double news, double weight) {
+    const double old = known.load(std::memory_order_relaxed);
+    const double mean = old > 0 ? (1 - weight) * old + weight * news : std::max(news, 1e-3);
+    known.store(static_cast<float>(mean), std::memory_order_relaxed);
+}
+
+// The look that costs least, of those that anything is known of.
+template <class CostOf>
+double cheapest(CostOf cost_of) {
+    size_t best = kLooks.size() - 1;
+    double least = 1e300;
+    for (size_t i = 0; i < kLooks.size(); ++i) {
+        const double cost = cost_of(i);
+        if (cost <= 0 || cost >= least) continue;
+        least = cost;
+        best = i;
+    }
+    return kLooks[best];
+}
+
+}  // namespace
+
+int knn_workload(uint64_t k) {
+    int bits = 0;
+    for (; k > 1; k >>= 1) ++bits;
+    return std::min(bits / 2, Experiences::kWorkloads / 2 - 1);
+}
+
+int range_workload(int radius, int d) {
+    constexpr int kHalf = Experiences::kWorkloads / 2;
+    return kHalf + std::min(radius * kHalf / d, kHalf - 1);
+}
+
+Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries, int threads,
+                 int workload)
+    : known_(segment.experiences.of[queries >= 4 * kSample        ? 2
+                                    : costs.folding_pays(queries) ? 1
+                                                                  : 0][workload]),
+      large_(queries >= 4 * kSample),
+      threads_(queries < static_cast<size_t>(threads) ? 1 : threads),
+      scan_ns_(kScanSlack * segment.slots * costs.per_code(queries, threads)),
+      item_ns_(segment.front.item_ns) {
+    const double scan = known_.scan_ns.load(std::memory_order_relaxed);
+    if (scan > 0) scan_ns_ = std::min(scan_ns_, scan);
+    const double x = known_.items.load(std::memory_order_relaxed);
+    const double y = known_.ns.load(std::memory_order_relaxed);
+    if (x <= 0) return;
+    const double xx = known_.items_items.load(std::memory_order_relaxed);
+    const double xy = known_.items_ns.load(std::memory_order_relaxed);
+    // Probes of one length do not tell a slope.
+    const bool sloped = xx > 1.05 * x * x;
+    item_ns_ = sloped ? std::clamp((xy - x * y) / (xx - x * x), 0.25 * y / x, y / x) : y / x;
+    query_ns_ = y - x * item_ns_;
+}
+
+ProbeLimits Planner::limits(double look) const {
+    const double scan = scan_ns_ / item_ns_;
+    return {scan, look * scan, look == kLooks.back()};
+}
+
+// Of a query that was allowed the longest look, had it been allowed this one.
+double Planner::cost(const Probed& probed, double look) const {
+    const double spent = probed.spent > 0 ? query_ns_ + probed.spent * item_ns_ : 0;
+    if (probed.undecided * item_ns_ <= look * scan_ns_) return spent + (probed.done ? 0 : scan_ns_);
+    return std::min(spent, look * scan_ns_) + scan_ns_;
+}
+
+ProbeLimits Planner::best_look(const std::vector<Probed>& sample) const {
+    return limits(cheapest([&](size_t i) {
+        double sum = 0;
+        for (const Probed& probed : sample) sum += cost(probed, kLooks[i]);
+        return sum;
+    }));
+}
+
+ProbeLimits Planner::next_look() {
+    const uint32_t number = known_.queries.fetch_add(1, std::memory_order_relaxed);
+    if (number < kExplore || number % kExplore == 0) return longest_look();
+    return limits(
+        cheapest([&](size_t i) { return known_.look_ns[i].load(std::memory_order_relaxed); }));
+}
+
+void Planner::learn(const Probed& probed) {
+    for (size_t i = 0; i < kLooks.size(); ++i)
+        mix(known_.look_ns[i], cost(probed, kLooks[i]), 1.0 / kExplore);
+}
+
+void Planner::learn_probe(double items, double ns) {
+    constexpr double kWeight = 1.0 / 32, kPause = 8;
+    const double pace = query_ns_ + items * item_ns_;
+    if (known_.items.load(std::memory_order_relaxed) > 0 && ns > kPause * pace) return;
+    mix(known_.items, items, kWeight);
+    mix(known_.ns, ns, kWeight);
+    mix(known_.items_items, items * items, kWeight);
+    mix(known_.items_ns, items * ns, kWeight);
+}
+
+void Planner::learn_scan(size_t queries, double ns) {
+    // A pause of the machine is not let in whole.
+    const double old = known_.scan_ns.load(std::memory_order_relaxed);
+    const double of_one = ns * threads_ / static_cast<double>(queries);
+    mix(known_.scan_ns, old > 0 ? std::min(of_one, 4 * old) : of_one, 1.0 / 4);
+}
+
+}  // namespace dmih

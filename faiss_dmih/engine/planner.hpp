@@ -1,0 +1,93 @@
+// Which engine answers a query on a segment: learnt from what queries like it have cost.
+//
+// A probe finds out as it goes whether it is worth its while: once k codes are known the front says
+// what finishing would cost. Until then it *looks*, and what it spends is lost if the query is
+// scanned after all. How far to look is the ski-rental problem with a known past: some queries are
+// allowed the longest look, what each would have cost at every shorter one follows, and the others
+// get the one that would have been cheapest. None of it changes an answer.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace dmih {
+
+struct Segment;
+struct ScanCosts;
+
+// In items of the front; a probe stops where they say so.
+struct ProbeLimits {
+    double scan = 1e300;  // what a scan instead would cost
+    double look = 1e300;  // to be spent at most while finishing is expected to cost more than that
+    bool longest = true;  // nothing longer was allowed: what came of it tells of every shorter look
+};
+
+// What a probe did.
+struct Probed {
+    bool done;         // false: given up
+    double spent;      // items
+    double undecided;  // the look it needed; infinite if given up for having looked enough
+};
+
+// Of a scan's cost: how long a look may be.
+constexpr std::array<double, 5> kLooks{0, 1.0 / 32, 1.0 / 16, 1.0 / 8, 1.0 / 4};
+
+// Running means over recent queries, in nanoseconds of one thread; 0 while nothing is known.
+struct Experience {
+    std::atomic<float> scan_ns{0};  // a scan of the segment
+    // A probe: items spent, time, items squared, items times time. Its first items are the dearest
+    // (nothing is in the caches), so what an item costs is the slope of a line through the probes
+    // seen, not their mean: most of them may have been short looks.
+    std::atomic<float> items{0}, ns{0}, items_items{0}, items_ns{0};
+    std::array<std::atomic<float>, kLooks.size()> look_ns{};  // a query, by how far it may look
+    std::atomic<uint32_t> queries{0};
+};
+
+// By kind of call (lone queries, small and large batches) and by what is asked for.
+struct Experiences {
+    static constexpr int kCalls = 3, kWorkloads = 16;
+    Experience of[kCalls][kWorkloads];
+};
+
+// Asked for: k nearest, by the magnitude of k; codes within a radius, by its share of d.
+int knn_workload(uint64_t k);
+int range_workload(int radius, int d);
+
+// The plan for one call and one segment. next_look, learn and learn_probe may be called from all
+// threads of the call.
+class Planner {
+public:
+    // Of a large batch so many queries look far, for the others.
+    static constexpr size_t kSample = 64;
+
+    Planner(const Segment& segment, const ScanCosts& costs, size_t queries, int threads,
+            int workload);
+
+    bool large() const { return large_; }
+    // A large batch: first for its sample, then, with what the sample has come to, for the rest.
+    ProbeLimits longest_look() const { return limits(kLooks.back()); }
+    ProbeLimits best_look(const std::vector<Probed>& sample) const;
+    // Otherwise: for the next query, and what it has come to.
+    ProbeLimits next_look();
+    void learn(const Probed& probed);
+
+    // A probe, or the mean of several, spent so many items in so many nanoseconds.
+    void learn_probe(double items, double ns);
+    // So many queries were scanned together.
+    void learn_scan(size_t queries, double ns);
+
+private:
+    ProbeLimits limits(double look) const;
+    double cost(const Probed& probed, double look) const;
+
+    Experience& known_;
+    bool large_;
+    int threads_;
+    double scan_ns_;
+    double item_ns_, query_ns_ = 0;  // a probe costs query_ns_ + items * item_ns_
+};
+
+}  // namespace dmih
