@@ -63,7 +63,7 @@ double binomial(int n, int k) {
 Front greedy_front(const std::vector<Table>& tables, const uint64_t* codes, uint32_t slots,
                    int words) {
     Front front;
-    front.items.push_back(kQueryItems);
+    front.items.push_back(0);
     if (tables.empty()) return front;
     std::vector<Density> density;
     for (const Table& table : tables)
@@ -86,7 +86,7 @@ Front greedy_front(const std::vector<Table>& tables, const uint64_t* codes, uint
 
 Front round_robin_front(const std::vector<Table>& tables, uint32_t slots) {
     Front front;
-    front.items.push_back(kQueryItems);
+    front.items.push_back(0);
     for (int radius = 0; !tables.empty(); ++radius) {
         for (uint32_t j = 0; j < tables.size(); ++j) {
             push(front, j, radius, ring_items(tables[j], slots, radius, Density{}));

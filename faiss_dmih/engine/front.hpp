@@ -17,11 +17,10 @@
 namespace dmih {
 
 // What probing costs, in items: a bucket looked up (two or three cache misses) is one; then each of
-// its entries, a signature in a row; each code compared, a miss of its own; and beginning a query.
+// its entries, a signature in a row; then each code compared, a miss of its own.
 // Measured: docs/algorithm.md.
 constexpr double kEntryItems = 0.1;
 constexpr double kComparedItems = 0.5;
-constexpr double kQueryItems = 16;
 
 // Where a search that is worth probing ends, with so many tables: each probed at radius 0, some at
 // radius 1.

@@ -8,17 +8,22 @@
 namespace dmih {
 namespace {
 
-// Of the queries of small batches, one in so many looks far.
-constexpr uint32_t kExplore = 16;
-// A scan is taken to cost at most so much more than one that rules nothing out: a pause of the
-// machine would talk the planner out of scanning, and it would never learn better.
-constexpr double kScanSlack = 1.25;
+// Of the queries of small batches, one in so many looks far, and the first ones.
+constexpr uint32_t kExplore = 32, kFirst = 8;
+// A batch of so many queries can spare a sample.
+constexpr size_t kLarge = 8 * Planner::kSample;
 
 // A running mean.
 void mix(std::atomic<float>& known, double news, double weight) {
     const double old = known.load(std::memory_order_relaxed);
     const double mean = old > 0 ? (1 - weight) * old + weight * news : std::max(news, 1e-3);
     known.store(static_cast<float>(mean), std::memory_order_relaxed);
+}
+
+// The plain mean of the first few, of later ones about the last `of_last`.
+double weight_of_next(std::atomic<uint32_t>& count, uint32_t of_last) {
+    const uint32_t n = count.fetch_add(1, std::memory_order_relaxed);
+    return 1.0 / (std::min(n, of_last - 1) + 1);
 }
 
 // The look that costs least, of those that anything is known of.
@@ -53,20 +58,22 @@ Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries,
     : known_(segment.experiences.of[queries >= 4 * kSample        ? 2
                                     : costs.folding_pays(queries) ? 1
                                                                   : 0][workload]),
-      large_(queries >= 4 * kSample),
+      large_(queries >= kLarge),
       threads_(queries < static_cast<size_t>(threads) ? 1 : threads),
-      scan_ns_(kScanSlack * segment.slots * costs.per_code(queries, threads)),
+      scan_ns_(0),
+      model_ns_(segment.slots * costs.per_code(queries, threads)),
       item_ns_(segment.front.item_ns) {
     const double scan = known_.scan_ns.load(std::memory_order_relaxed);
-    if (scan > 0) scan_ns_ = std::min(scan_ns_, scan);
+    scan_ns_ = scan > 0 ? scan : model_ns_;
     const double x = known_.items.load(std::memory_order_relaxed);
     const double y = known_.ns.load(std::memory_order_relaxed);
     if (x <= 0) return;
     const double xx = known_.items_items.load(std::memory_order_relaxed);
     const double xy = known_.items_ns.load(std::memory_order_relaxed);
-    // Probes of one length do not tell a slope.
-    const bool sloped = xx > 1.05 * x * x;
-    item_ns_ = sloped ? std::clamp((xy - x * y) / (xx - x * x), 0.25 * y / x, y / x) : y / x;
+    // Probes of one length do not tell a slope: then it is what was measured when the segment was
+    // built.
+    if (xx > 1.05 * x * x) item_ns_ = std::max((xy - x * y) / (xx - x * x), 0.25 * y / x);
+    item_ns_ = std::min(item_ns_, y / x);
     query_ns_ = y - x * item_ns_;
 }
 
@@ -92,29 +99,36 @@ ProbeLimits Planner::best_look(const std::vector<Probed>& sample) const {
 
 ProbeLimits Planner::next_look() {
     const uint32_t number = known_.queries.fetch_add(1, std::memory_order_relaxed);
-    if (number < kExplore || number % kExplore == 0) return longest_look();
+    if (number < kFirst || number % kExplore == 0) return longest_look();
     return limits(
         cheapest([&](size_t i) { return known_.look_ns[i].load(std::memory_order_relaxed); }));
 }
 
 void Planner::learn(const Probed& probed) {
+    const double weight = weight_of_next(known_.looks, 16);
     for (size_t i = 0; i < kLooks.size(); ++i)
-        mix(known_.look_ns[i], cost(probed, kLooks[i]), 1.0 / kExplore);
+        mix(known_.look_ns[i], cost(probed, kLooks[i]), weight);
 }
 
 void Planner::learn_probe(double items, double ns) {
-    constexpr double kWeight = 1.0 / 32, kPause = 8;
+    constexpr double kPause = 8;
     const double pace = query_ns_ + items * item_ns_;
     if (known_.items.load(std::memory_order_relaxed) > 0 && ns > kPause * pace) return;
-    mix(known_.items, items, kWeight);
-    mix(known_.ns, ns, kWeight);
-    mix(known_.items_items, items * items, kWeight);
-    mix(known_.items_ns, items * ns, kWeight);
+    const double weight = weight_of_next(known_.probes, 32);
+    mix(known_.items, items, weight);
+    mix(known_.ns, ns, weight);
+    mix(known_.items_items, items * items, weight);
+    mix(known_.items_ns, items * ns, weight);
 }
 
 void Planner::learn_scan(size_t queries, double ns) {
-    // A pause of the machine is not let in whole.
     const double old = known_.scan_ns.load(std::memory_order_relaxed);
+    if (queries == 0) {
+        // Else a dear scan, as in a pause of the machine, would be believed for ever.
+        constexpr double kForget = 1.0 / 64;
+        if (old > model_ns_) mix(known_.scan_ns, model_ns_, kForget);
+        return;
+    }
     const double of_one = ns * threads_ / static_cast<double>(queries);
     mix(known_.scan_ns, old > 0 ? std::min(of_one, 4 * old) : of_one, 1.0 / 4);
 }

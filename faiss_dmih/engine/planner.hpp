@@ -29,11 +29,11 @@ struct ProbeLimits {
 struct Probed {
     bool done;         // false: given up
     double spent;      // items
-    double undecided;  // the look it needed; infinite if given up for having looked enough
+    double undecided;  // the look it needed to be decided on; infinite if it never was
 };
 
 // Of a scan's cost: how long a look may be.
-constexpr std::array<double, 5> kLooks{0, 1.0 / 32, 1.0 / 16, 1.0 / 8, 1.0 / 4};
+constexpr std::array<double, 5> kLooks{0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2};
 
 // Running means over recent queries, in nanoseconds of one thread; 0 while nothing is known.
 struct Experience {
@@ -43,7 +43,7 @@ struct Experience {
     // seen, not their mean: most of them may have been short looks.
     std::atomic<float> items{0}, ns{0}, items_items{0}, items_ns{0};
     std::array<std::atomic<float>, kLooks.size()> look_ns{};  // a query, by how far it may look
-    std::atomic<uint32_t> queries{0};
+    std::atomic<uint32_t> queries{0}, looks{0}, probes{0};    // how many are in the means
 };
 
 // By kind of call (lone queries, small and large batches) and by what is asked for.
@@ -61,7 +61,7 @@ int range_workload(int radius, int d);
 class Planner {
 public:
     // Of a large batch so many queries look far, for the others.
-    static constexpr size_t kSample = 64;
+    static constexpr size_t kSample = 32;
 
     Planner(const Segment& segment, const ScanCosts& costs, size_t queries, int threads,
             int workload);
@@ -76,7 +76,7 @@ public:
 
     // A probe, or the mean of several, spent so many items in so many nanoseconds.
     void learn_probe(double items, double ns);
-    // So many queries were scanned together.
+    // So many queries were scanned together; or none.
     void learn_scan(size_t queries, double ns);
 
 private:
@@ -86,7 +86,7 @@ private:
     Experience& known_;
     bool large_;
     int threads_;
-    double scan_ns_;
+    double scan_ns_, model_ns_;      // of one query; if nothing is ruled out
     double item_ns_, query_ns_ = 0;  // a probe costs query_ns_ + items * item_ns_
 };
 

@@ -23,13 +23,14 @@ Probed Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
     query_ = query;
     collector_ = &collector;
     radius_.assign(tables_.size(), -1);
-    spent_ = kQueryItems;
+    spent_ = 0;
     n_keys_ = n_slots_ = 0;
     const Front& front = part_.segment->front;
     const std::vector<Step>& steps = front.steps;
     smallest_first();
     const auto step_of = [&](size_t s) { return s < first_.size() ? first_[s].step : steps[s]; };
     double undecided = 0;
+    bool decided = false;
     for (size_t s = 0;; ++s) {
         // s steps done: every code at a distance < s has been seen.
         if ((collector.full() && collector.bound() < static_cast<int64_t>(s)) ||
@@ -43,10 +44,12 @@ Probed Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
         const double fullness = s == 0 ? 1 : std::max(spent() / front.items[s], 0.25);
         const double rest = open ? kNever : fullness * (front.items[need] - front.items[s]);
         const double step = fullness * (front.items[s + 1] - front.items[s]);
-        if (rest > limits.scan) {
-            if (spent() + step > limits.look) return {false, s == 0 ? 0 : spent(), kNever};
+        if (rest <= limits.scan)
+            decided = true;
+        else if (spent() + step > limits.look)
+            return {false, spent(), decided ? undecided : kNever};
+        else if (!decided)
             undecided = spent() + step;
-        }
         // A ring may still hold far more than expected: never spend more than a scan would.
         allowed_ = limits.scan;
         if (s + 1 < steps.size() && steps[s + 1].radius == 0) prefetch_codes(step_of(s + 1));

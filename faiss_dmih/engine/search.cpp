@@ -168,9 +168,8 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             left_collectors.push_back(&collectors[q]);
         }
         if (probing) stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
-        if (left.empty()) continue;
         const auto start = Clock::now();
-        scan(part, left_queries, filter, left_collectors, control);
+        if (!left.empty()) scan(part, left_queries, filter, left_collectors, control);
         if (planner) planner->learn_scan(left.size(), nanoseconds_since(start));
     }
     stats().queries.fetch_add(queries.size(), std::memory_order_relaxed);
