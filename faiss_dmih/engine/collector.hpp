@@ -36,7 +36,9 @@ public:
 
     // Codes farther than this cannot be among the answers.
     int bound() const { return bound_; }
-    // At least k codes within the bound are known.
+    // Something is known of the bound, though perhaps not by the codes added.
+    bool bounded() const { return bound_ < d_; }
+    // At least k codes within the bound have been added.
     bool full() const { return within_ >= k_; }
     // The same for codes whose ids are above all those found: they lose every tie.
     int bound_for_later_ids() const { return full() ? bound_ - 1 : bound_; }
@@ -122,6 +124,7 @@ public:
     RangeCollector empty_copy() const { return RangeCollector(bound_); }
 
     int bound() const { return bound_; }
+    bool bounded() const { return true; }
     uint64_t wanted() const { return 0; }
     uint64_t k() const { return 0; }
     void lower_bound_to(int) {}

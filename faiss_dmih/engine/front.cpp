@@ -84,6 +84,33 @@ Front greedy_front(const std::vector<Table>& tables, const uint64_t* codes, uint
     }
 }
 
+// Expected items until every code at a distance < `steps` of a uniform query has been seen.
+static double uniform_items(const std::vector<int>& cuts, uint64_t n, int steps) {
+    const double entry = kEntryItems + (signatures_help(cuts.size()) ? 0 : kComparedItems);
+    const auto cost = [n, entry](int bits, int radius) {
+        return binomial(bits, radius) * (1 + entry * static_cast<double>(n) / std::exp2(bits));
+    };
+    std::vector<int> next(cuts.size(), 0);
+    double items = 0;
+    for (int s = 0; s < steps; ++s) {
+        size_t cheapest = 0;
+        for (size_t j = 1; j < cuts.size(); ++j)
+            if (cost(cuts[j], next[j]) < cost(cuts[cheapest], next[cheapest])) cheapest = j;
+        items += cost(cuts[cheapest], next[cheapest]++);
+    }
+    return items;
+}
+
+std::vector<int> cheapest_cuts(int d, uint64_t n) {
+    // As near as near neighbours are: a sixteenth of the bits.
+    const int steps = d / 16 + 1;
+    const std::vector<int> paper = default_cuts(d, n);
+    const int m = static_cast<int>(paper.size());
+    if (m == d) return paper;
+    const std::vector<int> more = even_cuts(d, m + 1);
+    return uniform_items(more, n, steps) < uniform_items(paper, n, steps) ? more : paper;
+}
+
 Front round_robin_front(const std::vector<Table>& tables, uint32_t slots) {
     Front front;
     front.items.push_back(0);

@@ -28,6 +28,11 @@ constexpr int usual_bound(size_t tables) {
     return static_cast<int>(tables + tables / 2);
 }
 
+// Signatures of random codes differ in half their bits: no help to searches that end farther.
+constexpr bool signatures_help(size_t tables) {
+    return usual_bound(tables) < kSignatureBits / 2;
+}
+
 struct Step {
     uint32_t table;
     int radius;
@@ -43,6 +48,11 @@ struct Front {
 };
 
 double binomial(int n, int k);
+
+// Substring lengths: the papers' number of tables or one more, whichever finds near neighbours of
+// uniform codes at less cost. (Entries with signatures are cheap, so it pays to have more of them
+// and fewer buckets.)
+std::vector<int> cheapest_cuts(int d, uint64_t n);
 
 // Always the cheapest ring next, by the mean size of its buckets around a sample of stored codes.
 Front greedy_front(const std::vector<Table>& tables, const uint64_t* codes, uint32_t slots,

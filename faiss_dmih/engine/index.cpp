@@ -43,7 +43,7 @@ double measure_item_ns(const Segment& segment) {
             const size_t steps =
                 std::min<size_t>(segment.tables.size() + 1, segment.front.steps.size());
             RangeCollector collector(static_cast<int>(steps) - 1);
-            prober.run(query.data(), ProbeLimits{}, collector);
+            prober.run(query.data(), ProbeLimits{}, collector, false);
             items += segment.front.items[steps];
         }
         const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
@@ -122,8 +122,10 @@ std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const 
     if (segment->codes.empty()) segment->codes = std::move(rows);
     if (options_.mode == Mode::Scan) return segment;
 
-    const std::vector<int> cuts =
-        options_.cuts.empty() ? default_cuts(options_.d, segment->n) : options_.cuts;
+    std::vector<int> cuts = options_.cuts;
+    if (cuts.empty())
+        cuts = options_.mode == Mode::Mih ? default_cuts(options_.d, segment->n)
+                                          : cheapest_cuts(options_.d, segment->slots);
     uint64_t spent = 0;
     for (size_t s = 0; s < first_segment; ++s)
         for (const Table& table : segments_[s]->tables) spent += table.bytes();

@@ -76,6 +76,7 @@ private:
     std::vector<Substring> affordable(const std::vector<Substring>& substrings, bool signatures,
                                       uint32_t slots, uint64_t spent) const;
     std::vector<Part> parts() const;
+    bool probes(const Part& part) const;
     template <class Collector>
     void run(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,
              const Filter* filter, int workload, std::vector<Collector>& collectors,

@@ -7,6 +7,7 @@ namespace dmih {
 namespace {
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
+constexpr double kGlanceItems = 256;
 
 }  // namespace
 
@@ -19,29 +20,26 @@ Prober<Collector>::~Prober() {
 
 template <class Collector>
 Probed Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
-                              Collector& collector) {
-    query_ = query;
-    collector_ = &collector;
-    radius_.assign(tables_.size(), -1);
-    spent_ = 0;
-    n_keys_ = n_slots_ = 0;
+                              Collector& collector, bool glanced) {
+    begin(query, collector);
     const Front& front = part_.segment->front;
     const std::vector<Step>& steps = front.steps;
-    smallest_first();
+    const size_t first = glanced ? front.own_buckets : 0;
+    for (size_t s = 0; s < first; ++s) radius_[steps[s].table] = 0;
     const auto step_of = [&](size_t s) { return s < first_.size() ? first_[s].step : steps[s]; };
     double undecided = 0;
     bool decided = false;
-    for (size_t s = 0;; ++s) {
+    for (size_t s = first;; ++s) {
         // s steps done: every code at a distance < s has been seen.
-        if ((collector.full() && collector.bound() < static_cast<int64_t>(s)) ||
-            s == steps.size()) {
+        if (collector.bound() < static_cast<int64_t>(s) || s == steps.size()) {
             look_ahead(s);
             return {true, spent(), undecided};
         }
         const size_t need = static_cast<size_t>(collector.bound()) + 1;
-        const bool open = !collector.full() || need > steps.size();
+        const bool open = need > steps.size();
         // This query's rings may be fuller or emptier than the mean: as the last ones, so the next.
-        const double fullness = s == 0 ? 1 : std::max(spent() / front.items[s], 0.25);
+        const double expected = front.items[s] - front.items[first];
+        const double fullness = s == first ? 1 : std::max(spent() / expected, 0.25);
         const double rest = open ? kNever : fullness * (front.items[need] - front.items[s]);
         const double step = fullness * (front.items[s + 1] - front.items[s]);
         if (rest <= limits.scan)
@@ -55,6 +53,25 @@ Probed Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
         if (s + 1 < steps.size() && steps[s + 1].radius == 0) prefetch_codes(step_of(s + 1));
         if (!ring(step_of(s))) return {false, spent(), undecided};
     }
+}
+
+template <class Collector>
+void Prober<Collector>::begin(const uint64_t* query, Collector& collector) {
+    query_ = query;
+    collector_ = &collector;
+    radius_.assign(tables_.size(), -1);
+    spent_ = 0;
+    n_keys_ = n_slots_ = 0;
+    smallest_first();
+}
+
+template <class Collector>
+bool Prober<Collector>::glance(const uint64_t* query, Collector& collector) {
+    begin(query, collector);
+    allowed_ = kGlanceItems;
+    for (const Bucket& bucket : first_)
+        if (!ring(bucket.step)) return false;
+    return true;
 }
 
 // The buckets that the front begins with cost no more to look into: the smallest first, so that
@@ -207,7 +224,7 @@ bool Prober<Collector>::buckets(const Table& table) {
                 __builtin_prefetch(part_.code(slot));
                 slots_[n_slots_++] = slot;
                 // While nothing is known every code is compared: soon something will be.
-                if (n_slots_ == (collector_->full() ? kGroup : kFirstGroup)) verify();
+                if (n_slots_ == (collector_->bounded() ? kGroup : kFirstGroup)) verify();
             });
             if (spent() > allowed_) return false;
         }

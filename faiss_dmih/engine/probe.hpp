@@ -26,7 +26,14 @@ public:
 
     // Adds to `collector` every code of the part that can still matter to it. Given up: some of
     // them may be missing; what was found is true.
-    Probed run(const uint64_t* query, const ProbeLimits& limits, Collector& collector);
+    // `glanced`: after glance(), which looked into the query's own buckets and kept what it found.
+    Probed run(const uint64_t* query, const ProbeLimits& limits, Collector& collector,
+               bool glanced);
+
+    // Looks into the query's own buckets, the front's first steps. False: they were too large, not
+    // all was seen.
+    bool glance(const uint64_t* query, Collector& collector);
+    void prepare_glances() { look_ahead(part_.segment->front.own_buckets); }
 
     // For the rings that a query is going to need first. To be called some queries ahead, in this
     // order, so that their misses overlap with other work.
@@ -38,6 +45,7 @@ private:
     static constexpr int kFirstGroup = 16;
     static constexpr int kUnpolled = 64;  // groups between questions to `control`
 
+    void begin(const uint64_t* query, Collector& collector);
     void smallest_first();
     double spent() const { return spent_ + n_keys_; }
     template <class Visit>

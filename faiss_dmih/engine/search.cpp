@@ -79,6 +79,7 @@ struct ProbePass {
     const Filter* filter;
     std::vector<Collector>& collectors;
     const Control& control;
+    std::vector<uint8_t> glanced;  // by query; empty: nobody
 
     // As far as the planner thinks fit; to the end without one. Returns the queries given up.
     std::vector<size_t> run(const std::vector<size_t>& all, Planner* planner) const {
@@ -100,13 +101,37 @@ struct ProbePass {
         return left;
     }
 
+    // Only into the queries' own buckets.
+    void glance() {
+        glanced.resize(queries.size());
+        parallel_for(control, (queries.size() + kGroup - 1) / kGroup, [&](size_t g) {
+            const size_t end = std::min(queries.size(), (g + 1) * kGroup);
+            Prober<Collector> prober(part, filter, control, stats());
+            prober.prepare_glances();
+            for (size_t q = g * kGroup; q < end; ++q) {
+                if (q + 2 < end) prober.prefetch_offsets(queries[q + 2]);
+                if (q + 1 < end) prober.prefetch_buckets(queries[q + 1]);
+                glanced[q] = prober.glance(queries[q], collectors[q]);
+                if (!glanced[q]) forget(q);
+            }
+        });
+    }
+
+    // What was found, because all of the part is going to be searched again. The bound that it gave
+    // is kept.
+    void forget(size_t q) const {
+        collectors[q].forget(part.number, [&](uint32_t slot) { return part.count(slot, filter); });
+    }
+
 private:
+    static constexpr size_t kGroup = 64;
+
     template <class Limits>
     std::vector<Probed> probe(const std::vector<size_t>& some, Planner* planner,
                               const Limits& next_limits, std::vector<size_t>& left) const {
         std::vector<Probed> out(some.size());
         const size_t threads = static_cast<size_t>(std::max(control.threads(), 1));
-        const size_t group = std::clamp<size_t>(some.size() / (2 * threads), 1, 64);
+        const size_t group = std::clamp<size_t>(some.size() / (2 * threads), 1, kGroup);
         parallel_for(control, (some.size() + group - 1) / group, [&](size_t g) {
             const size_t end = std::min(some.size(), (g + 1) * group);
             Prober<Collector> prober(part, filter, control, stats());
@@ -116,7 +141,8 @@ private:
                 if (i + 2 < end) prober.prefetch_offsets(queries[some[i + 2]]);
                 if (i + 1 < end) prober.prefetch_buckets(queries[some[i + 1]]);
                 const ProbeLimits limits = next_limits();
-                out[i] = prober.run(queries[some[i]], limits, collectors[some[i]]);
+                out[i] = prober.run(queries[some[i]], limits, collectors[some[i]],
+                                    !glanced.empty() && glanced[some[i]]);
                 spent += out[i].spent;
                 if (limits.longest && planner != nullptr && !planner->large())
                     planner->learn(out[i]);
@@ -139,6 +165,11 @@ struct Answer {
 
 }  // namespace
 
+// Whether the part has tables that may be used.
+bool Index::probes(const Part& part) const {
+    return part.segment != nullptr && !part.segment->tables.empty() && engine_ != Engine::Scan;
+}
+
 // Adds to each collector all that can matter to its query, part by part.
 template <class Collector>
 void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,
@@ -146,28 +177,33 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
                 const Control& control) const {
     std::vector<size_t> all(queries.size());
     std::iota(all.begin(), all.end(), size_t{0});
+    std::vector<ProbePass<Collector>> passes;
+    size_t probing = 0;
     for (const Part& part : parts) {
-        const bool probing =
-            part.segment != nullptr && !part.segment->tables.empty() && engine_ != Engine::Scan;
+        passes.push_back({part, queries, filter, collectors, control, {}});
+        probing += probes(part);
+    }
+    // With several segments a query's neighbours may all be in the last one, and the others would
+    // be searched without a bound.
+    if (Collector::kLearns && probing > 1 && options_.mode == Mode::Auto)
+        for (ProbePass<Collector>& pass : passes)
+            if (probes(pass.part)) pass.glance();
+    for (const ProbePass<Collector>& pass : passes) {
+        const Part& part = pass.part;
         std::optional<Planner> planner;
-        if (probing && engine_ == Engine::Planned && options_.mode == Mode::Auto)
+        if (probes(part) && engine_ == Engine::Planned && options_.mode == Mode::Auto)
             planner.emplace(*part.segment, scan_costs(words_), queries.size(), control.threads(),
                             workload);
         const std::vector<size_t> left =
-            probing ? ProbePass<Collector>{part, queries, filter, collectors, control}.run(
-                          all, planner ? &*planner : nullptr)
-                    : all;
+            probes(part) ? pass.run(all, planner ? &*planner : nullptr) : all;
         std::vector<const uint64_t*> left_queries;
         std::vector<Collector*> left_collectors;
         for (size_t q : left) {
-            // The scan meets again what the probe has found; the bound it gave is kept.
-            if (probing)
-                collectors[q].forget(part.number,
-                                     [&](uint32_t slot) { return part.count(slot, filter); });
+            if (probes(part)) pass.forget(q);
             left_queries.push_back(queries[q]);
             left_collectors.push_back(&collectors[q]);
         }
-        if (probing) stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
+        if (probes(part)) stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
         const auto start = Clock::now();
         if (!left.empty()) scan(part, left_queries, filter, left_collectors, control);
         if (planner) planner->learn_scan(left.size(), nanoseconds_since(start));

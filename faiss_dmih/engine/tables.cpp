@@ -18,6 +18,10 @@ std::vector<int> default_cuts(int d, uint64_t n) {
         return offsets <= std::max(8.0 * static_cast<double>(n) * tables, 1048576.0);
     };
     while (m < d && !fits(m)) ++m;
+    return even_cuts(d, m);
+}
+
+std::vector<int> even_cuts(int d, int m) {
     std::vector<int> cuts(static_cast<size_t>(m), d / m);
     for (int j = 0; j < d % m; ++j) ++cuts[static_cast<size_t>(j)];
     return cuts;

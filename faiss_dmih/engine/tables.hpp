@@ -34,6 +34,9 @@ struct Table {
 // and the offsets cost at most 8 bytes per code and table, or 1 MB in all.
 std::vector<int> default_cuts(int d, uint64_t n);
 
+// m substrings, the first d mod m of them one bit longer.
+std::vector<int> even_cuts(int d, int m);
+
 std::vector<Substring> substrings_of(const std::vector<int>& cuts);
 
 // Bytes of one table, before it is built.
