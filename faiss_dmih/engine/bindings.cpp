@@ -10,6 +10,7 @@
 #include "swigpyrun.h"
 
 #include "index_dmih.hpp"
+#include "scan_costs.hpp"
 #include "simd/kernels.hpp"
 #include "stats.hpp"
 
@@ -158,6 +159,18 @@ std::vector<std::string> simd_levels() {
     return names;
 }
 
+nb::dict kernel_speeds(int d) {
+    const dmih::KernelSpeeds speeds = dmih::kernel_speeds(dmih::words_for(d));
+    nb::dict out;
+    out["fold"] = speeds.fold;
+    out["fold_limit"] = speeds.fold_limit;
+    out["planes"] = speeds.planes;
+    out["row"] = speeds.row;
+    out["row_limit"] = speeds.row_limit;
+    out["block"] = static_cast<double>(speeds.block);
+    return out;
+}
+
 nb::dict statistics() {
     const dmih::Stats& stats = dmih::stats();
     nb::dict out;
@@ -182,6 +195,7 @@ NB_MODULE(_engine, m) {
     m.def("simd_levels", &simd_levels);
     m.def("simd_level", [] { return std::string(dmih::simd::active().name); });
     m.def("set_simd_level", &dmih::simd::set_active);
+    m.def("kernel_speeds", &kernel_speeds);
     m.def("stats", &statistics);
     m.def("reset_stats", [] { dmih::stats().reset(); });
 }

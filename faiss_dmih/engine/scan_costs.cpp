@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -51,7 +52,8 @@ ScanCosts measure(const Kernels& kernels, int words) {
     Buffer<FoldWord> folded(kQueries * row_words);
     for (int q = 0; q < kQueries; ++q)
         kernels.make_query(codes.data() + q * row_words, words, folded.data() + q * row_words);
-    const std::vector<int32_t> bound(kQueries, words * 64 / 8);
+    // Near enough that few codes are within, far enough that no word of a long code tells.
+    const std::vector<int32_t> bound(kQueries, words == 1 ? 8 : words * 64 / 3);
     std::vector<uint32_t> all(kQueries);
     std::iota(all.begin(), all.end(), 0u);
     std::vector<BlockHit> hits(kQueries);
@@ -91,6 +93,42 @@ const ScanCosts& scan_costs(int words) {
     if (entry.compare_exchange_strong(costs, measured.get(), std::memory_order_acq_rel))
         costs = measured.release();
     return *costs;
+}
+
+KernelSpeeds kernel_speeds(int words) {
+    const Kernels& kernels = simd::active();
+    // In turns with the adders alone, so that both meet the same clock; the first ones also bring
+    // the core to the clock it keeps under vector work.
+    constexpr int kTurns = 40, kRounds = 20000;
+    volatile uint64_t sink = 0;
+    ScanCosts costs = measure(kernels, words);
+    double adds = 1e300;
+    for (int turn = 0; turn < kTurns; ++turn) {
+        adds = std::min(adds, seconds_of([&] { sink = kernels.full_adds(kRounds); }));
+        const ScanCosts again = measure(kernels, words);
+        costs.fold = std::min(costs.fold, again.fold);
+        costs.planes = std::min(costs.planes, again.planes);
+    }
+    adds *= 1e9 / kRounds / simd::kAddsPerRound;
+
+    const size_t n = (size_t{32} << 20) / 8 / static_cast<size_t>(words);  // 32 MB of codes
+    Buffer<uint64_t> codes(n * static_cast<size_t>(words));
+    std::memset(codes.data(), 0x5A, codes.bytes());
+    std::vector<uint64_t> query(static_cast<size_t>(words), 0);  // at distance d / 2 of all codes
+    constexpr int kChunk = 1024;
+    uint32_t index[kChunk];
+    uint16_t distance[kChunk];
+    const double row = 1e9 / static_cast<double>(n) * seconds_of([&] {
+                           for (size_t i = 0; i + kChunk <= n; i += kChunk)
+                               kernels.rows(codes.data() + i * words, kChunk, words, query.data(),
+                                            0, index, distance);
+                       });
+    const double read = 1e9 / static_cast<double>(n) * seconds_of([&] {
+                            uint64_t sum = 0;
+                            for (size_t i = 0; i < codes.size(); ++i) sum += codes[i];
+                            sink = sum;
+                        });
+    return {costs.fold, adds * kernels.adds_per_word * words, costs.planes, row, read, costs.block};
 }
 
 double ScanCosts::per_code(size_t queries, int threads) const {

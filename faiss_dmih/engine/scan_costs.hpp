@@ -25,4 +25,14 @@ struct ScanCosts {
 // microseconds, longer for long codes.
 const ScanCosts& scan_costs(int words);
 
+// The kernels beside what bounds them, for benchmarks. Nanoseconds, one thread.
+struct KernelSpeeds {
+    double fold, fold_limit;  // one block, one query; the adders alone
+    double planes;            // making one block's planes
+    double row, row_limit;    // one code of many, one query; reading it
+    int block;                // codes per block
+};
+
+KernelSpeeds kernel_speeds(int words);
+
 }  // namespace dmih

@@ -45,6 +45,8 @@ const Kernels kAvx512{"avx512",
                       2,
                       Avx512::lanes,
                       rows_avx512,
+                      Fold<Avx512>::full_adds,
+                      46,  // an add is one cycle, and 92 loads take two ports 46
                       Fold<Avx512>::make_planes,
                       Fold<Avx512>::make_query,
                       Fold<Avx512>::fold,

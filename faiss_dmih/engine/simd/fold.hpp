@@ -122,6 +122,28 @@ struct Fold {
         }
     }
 
+    // Independent chains, enough to hide the latency of each.
+    static uint64_t full_adds(int rounds) {
+        R a[kAddsPerRound], b[kAddsPerRound];
+        for (int i = 0; i < kAddsPerRound; ++i) {
+            a[i] = V::broadcast(static_cast<uint64_t>(rounds) << i);
+            b[i] = V::broadcast(~static_cast<uint64_t>(rounds) << i);
+        }
+        const R c = V::broadcast(0x9E3779B97F4A7C15ull);
+        for (int r = 0; r < rounds; ++r)
+            for (int i = 0; i < kAddsPerRound; ++i) {
+                R sum, carry;
+                V::full_add(a[i], b[i], c, sum, carry);
+                a[i] = sum;
+                b[i] = carry;
+            }
+        R all = V::broadcast(0);
+        for (int i = 0; i < kAddsPerRound; ++i) all = V::xor_(all, V::xor_(a[i], b[i]));
+        uint64_t out[V::lanes];
+        V::store_unaligned(out, all);
+        return out[0];
+    }
+
     // The running planes and the adders over one word, unrolled by the compiler: carry<level, j> is
     // the j-th plane carried out of the adders of weight 2^level.
     struct Adders {

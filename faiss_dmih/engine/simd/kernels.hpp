@@ -42,6 +42,8 @@ struct BlockHit {
     uint64_t mask[kMaxLanes];
 };
 
+constexpr int kAddsPerRound = 8;
+
 constexpr int kMaxLevels = 3;
 
 struct Kernels {
@@ -53,6 +55,12 @@ struct Kernels {
     // at most `bound`; returns how many. Both arrays have room for n.
     int (*rows)(const uint64_t* codes, int n, int words, const uint64_t* query, int bound,
                 uint32_t* index, uint16_t* distance);
+
+    // As many full adds of planes as the vector units can do, and nothing else, to compare `fold`
+    // with: rounds * kAddsPerRound. Returns something that depends on all of them.
+    uint64_t (*full_adds)(int rounds);
+    // What bounds the fold of one word, in the time of full adds: its own 42, or its loads.
+    int adds_per_word;
 
     // Turns 64 * lanes rows into planes: words * kPlanesPerWord * lanes words, 64-byte aligned.
     void (*make_planes)(const uint64_t* codes, int words, uint64_t* planes);
