@@ -59,7 +59,9 @@ Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries,
                                     : costs.folding_pays(queries) ? 1
                                                                   : 0][workload]),
       large_(queries >= kLarge),
+      queries_(queries),
       threads_(queries < static_cast<size_t>(threads) ? 1 : threads),
+      shared_ns_(large_ ? threads_ * costs.planes * segment.slots / costs.block : 0),
       scan_ns_(0),
       model_ns_(segment.slots * costs.per_code(queries, threads)),
       item_ns_(segment.front.item_ns) {
@@ -82,6 +84,17 @@ ProbeLimits Planner::limits(double look) const {
     return {scan, look * scan, look == kLooks.back()};
 }
 
+void Planner::expect_scan(double share) {
+    // Blocks are needed for a few of their codes, and first bounds, lists and hits take time too.
+    constexpr double kBlocks = 1.4, kBeside = 0.15;
+    if (known_.scan_ns.load(std::memory_order_relaxed) <= 0)
+        scan_ns_ = (kBeside + kBlocks * share) * model_ns_;
+}
+
+bool Planner::finishes(const Probed& probed, double look) const {
+    return probed.done && probed.undecided * item_ns_ <= look * scan_ns_;
+}
+
 // Of a query that was allowed the longest look, had it been allowed this one.
 double Planner::cost(const Probed& probed, double look) const {
     const double spent = probed.spent > 0 ? query_ns_ + probed.spent * item_ns_ : 0;
@@ -92,8 +105,13 @@ double Planner::cost(const Probed& probed, double look) const {
 ProbeLimits Planner::best_look(const std::vector<Probed>& sample) const {
     return limits(cheapest([&](size_t i) {
         double sum = 0;
-        for (const Probed& probed : sample) sum += cost(probed, kLooks[i]);
-        return sum;
+        size_t scanned = 0;
+        for (const Probed& probed : sample) {
+            sum += cost(probed, kLooks[i]);
+            scanned += !finishes(probed, kLooks[i]);
+        }
+        const double of_one = sum / static_cast<double>(sample.size());
+        return of_one * static_cast<double>(queries_) + (scanned > 0 ? shared_ns_ : 0);
     }));
 }
 
@@ -129,8 +147,13 @@ void Planner::learn_scan(size_t queries, double ns) {
         if (old > model_ns_) mix(known_.scan_ns, model_ns_, kForget);
         return;
     }
-    const double of_one = ns * threads_ / static_cast<double>(queries);
-    mix(known_.scan_ns, old > 0 ? std::min(of_one, 4 * old) : of_one, 1.0 / 4);
+    const double all = ns * threads_;
+    const double of_one = std::max(all - shared_ns_, all / 4) / static_cast<double>(queries);
+    // A few that probing gave up are the hard ones: they tell little of the others.
+    const double share = static_cast<double>(queries) / static_cast<double>(queries_);
+    const double weight = large_ ? share * share / 4 : 1.0 / 4;
+    if (old > 0 || share > 0.5 || !large_)
+        mix(known_.scan_ns, old > 0 ? std::min(of_one, 4 * old) : of_one, weight);
 }
 
 }  // namespace dmih

@@ -37,7 +37,7 @@ constexpr std::array<double, 5> kLooks{0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2};
 
 // Running means over recent queries, in nanoseconds of one thread; 0 while nothing is known.
 struct Experience {
-    std::atomic<float> scan_ns{0};  // a scan of the segment
+    std::atomic<float> scan_ns{0};  // a scan of the segment, without what queries share
     // A probe: items spent, time, items squared, items times time. Its first items are the dearest
     // (nothing is in the caches), so what an item costs is the slope of a line through the probes
     // seen, not their mean: most of them may have been short looks.
@@ -69,6 +69,8 @@ public:
     bool large() const { return large_; }
     // A large batch: first for its sample, then, with what the sample has come to, for the rest.
     ProbeLimits longest_look() const { return limits(kLooks.back()); }
+    // For want of experience: a scan will have to look at this share of the codes.
+    void expect_scan(double share);
     ProbeLimits best_look(const std::vector<Probed>& sample) const;
     // Otherwise: for the next query, and what it has come to.
     ProbeLimits next_look();
@@ -81,12 +83,15 @@ public:
 
 private:
     ProbeLimits limits(double look) const;
+    bool finishes(const Probed& probed, double look) const;
     double cost(const Probed& probed, double look) const;
 
     Experience& known_;
     bool large_;
+    size_t queries_;
     int threads_;
-    double scan_ns_, model_ns_;      // of one query; if nothing is ruled out
+    double shared_ns_;               // of a scan, for all its queries: the planes
+    double scan_ns_, model_ns_;      // for each of them; the latter if nothing is ruled out
     double item_ns_, query_ns_ = 0;  // a probe costs query_ns_ + items * item_ns_
 };
 

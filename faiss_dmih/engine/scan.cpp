@@ -386,6 +386,20 @@ void scan(const Part& part, const std::vector<const uint64_t*>& queries, const F
     Scan<Collector>(part, queries, filter, collectors, control).run();
 }
 
+double share_in_reach(const Part& part, const uint64_t* query, int bound) {
+    const Clusters* clusters = part.clusters();
+    if (clusters == nullptr) return 1;
+    std::vector<uint16_t> distance(clusters->size());
+    simd::active().distances(clusters->centres(), static_cast<int>(clusters->size()), part.words,
+                             query, distance.data());
+    uint64_t codes = 0;
+    for (uint32_t c = 0; c < clusters->size(); ++c) {
+        const auto [begin, end] = clusters->range(c, distance[c] - bound, distance[c] + bound);
+        codes += end - begin;
+    }
+    return static_cast<double>(codes) / part.slots;
+}
+
 template void scan(const Part&, const std::vector<const uint64_t*>&, const Filter*,
                    const std::vector<KnnCollector*>&, const Control&);
 template void scan(const Part&, const std::vector<const uint64_t*>&, const Filter*,

@@ -17,4 +17,8 @@ template <class Collector>
 void scan(const Part& part, const std::vector<const uint64_t*>& queries, const Filter* filter,
           const std::vector<Collector*>& collectors, const Control& control);
 
+// The share of the part's codes that may be within `bound` of the query, for all that clusters
+// tell.
+double share_in_reach(const Part& part, const uint64_t* query, int bound);
+
 }  // namespace dmih

@@ -20,8 +20,7 @@ using simd::BlockHit;
 using simd::FoldWord;
 using simd::Kernels;
 
-// The best of several turns, each long enough for the clock. The first ones also wake the vector
-// units, which take some microseconds to run at full width.
+// The best of several turns, each long enough for the clock.
 double seconds_of(const std::function<void()>& work) {
     using Seconds = std::chrono::duration<double>;
     double best = 1e300;
@@ -40,6 +39,10 @@ double seconds_of(const std::function<void()>& work) {
 }
 
 ScanCosts measure(const Kernels& kernels, int words) {
+    // A core takes up to half a millisecond to the clock and width it keeps under vector work.
+    constexpr int kWarm = 16, kAdds = 20000;
+    volatile uint64_t sink = 0;
+    for (int i = 0; i < kWarm; ++i) sink = sink + kernels.full_adds(kAdds);
     constexpr int kBlocks = 4, kQueries = 64;
     const int block = 64 * kernels.lanes, n = kBlocks * block;
     const size_t row_words = static_cast<size_t>(words);

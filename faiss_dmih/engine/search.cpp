@@ -95,6 +95,10 @@ struct ProbePass {
             for (size_t q : all) (q % stride == 0 ? sample : rest).push_back(q);
             const std::vector<Probed> probed =
                 probe(sample, planner, [&] { return planner->longest_look(); }, left);
+            double share = 0;
+            for (size_t q : sample)
+                share += share_in_reach(part, queries[q], collectors[q].bound());
+            planner->expect_scan(share / static_cast<double>(sample.size()));
             const ProbeLimits best = planner->best_look(probed);
             probe(rest, planner, [&] { return best; }, left);
         }
