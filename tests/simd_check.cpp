@@ -178,7 +178,11 @@ public:
         }
         words_ = 0;
         for (int n : {0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 500})
-            for (int turn = 0; turn < 200; ++turn) select(n);
+            for (int turn = 0; turn < 200; ++turn) {
+                select(n);
+                if (n > 0) kth_smallest(n);
+            }
+        kth_smallest(40'000);
         const int number = kernels_.level;
         int with_that_number = 0;
         for (const Kernels* level : dmih::simd::available())
@@ -272,14 +276,14 @@ private:
             int right = 0;
             for (uint32_t q : some) {
                 std::vector<uint64_t> mask(static_cast<size_t>(kernels_.lanes), 0);
-                bool any = false;
+                uint32_t lanes = 0;
                 for (int i = 0; i < block_; ++i) {
                     if (truth[q][i] > bound[q]) continue;
                     mask[i % kernels_.lanes] |= uint64_t{1} << (i / kernels_.lanes);
-                    any = true;
+                    lanes |= 1u << (i % kernels_.lanes);
                 }
-                if (!any) continue;
-                expect(right < found && hit[right].query == q &&
+                if (lanes == 0) continue;
+                expect(right < found && hit[right].query == q && hit[right].lanes == lanes &&
                            std::equal(mask.begin(), mask.end(), hit[right].mask),
                        "fold", block_, bound[q]);
                 ++right;
@@ -311,6 +315,17 @@ private:
                        "nearest", last, -1);
             }
         }
+    }
+
+    void kth_smallest(int n) {
+        const int most = below(2) == 0 ? 64 : (1 << 15) - 1;
+        std::vector<uint16_t> sorted(static_cast<size_t>(n));
+        for (uint16_t& value : sorted) value = static_cast<uint16_t>(below(most + 1));
+        Fenced<uint16_t> values(sorted);
+        std::sort(sorted.begin(), sorted.end());
+        for (int k : {1, n, 1 + below(n)})
+            expect(kernels_.kth_smallest(values.data(), n, k) == sorted[k - 1], "kth_smallest", n,
+                   k);
     }
 
     void select(int n) {
