@@ -47,7 +47,7 @@ constexpr int kMaxLevels = 4;
 struct Kernels {
     const char* name;
     int level;    // its number, below kMaxLevels
-    bool tested;  // on a processor that has it: otherwise it is used only when asked for by name
+    bool tested;  // with all its instructions; otherwise it is used only when asked for by name
     int lanes;    // a block has 64 * lanes codes
 
     // Writes to index/distance the rows among the first n (in order) whose distance to `query` is
