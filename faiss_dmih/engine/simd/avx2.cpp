@@ -1,8 +1,8 @@
 // AVX2: 256 codes per plane, a full adder is five operations on three ports. See fold.hpp.
 #include <immintrin.h>
 
+#include "avx2_rows.hpp"
 #include "fold.hpp"
-#include "rows.hpp"
 
 namespace dmih::simd {
 namespace {
@@ -47,16 +47,17 @@ struct Avx2 {
 
 const Kernels kAvx2{"avx2",
                     1,
+                    true,
                     Avx2::lanes,
-                    rows_popcount,
+                    rows_avx2,
                     Fold<Avx2>::full_adds,
                     42,
                     Fold<Avx2>::make_planes,
                     Fold<Avx2>::make_query,
                     Fold<Avx2>::fold,
                     Fold<Avx2>::nearest,
-                    distances_popcount,
+                    distances_avx2,
                     kth_smallest_plain,
-                    select_plain};
+                    select_avx2};
 
 }  // namespace dmih::simd

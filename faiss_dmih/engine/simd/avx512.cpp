@@ -39,20 +39,40 @@ struct Avx512 {
     static bool all_ones(reg a) { return _mm512_cmpneq_epi64_mask(a, _mm512_set1_epi64(-1)) == 0; }
 };
 
+constexpr int kAddsPerWord = 46;  // an add is one cycle, and 92 loads take two ports 46
+
 }  // namespace
 
 const Kernels kAvx512{"avx512",
                       2,
+                      true,
                       Avx512::lanes,
-                      rows_avx512,
+                      rows_avx512<NibbleCount>,
                       Fold<Avx512>::full_adds,
-                      46,  // an add is one cycle, and 92 loads take two ports 46
+                      kAddsPerWord,
                       Fold<Avx512>::make_planes,
                       Fold<Avx512>::make_query,
                       Fold<Avx512>::fold,
                       Fold<Avx512>::nearest,
-                      distances_avx512,
+                      distances_avx512<NibbleCount>,
                       kth_smallest_plain,
                       select_avx512};
+
+// Not chosen by itself: VPOPCNTQ has been replaced by a plain function in tests, the instruction
+// has not been run yet, let alone timed.
+const Kernels kAvx512Vpopcntdq{"avx512_vpopcntdq",
+                               3,
+                               false,
+                               Avx512::lanes,
+                               rows_vpopcntdq,
+                               Fold<Avx512>::full_adds,
+                               kAddsPerWord,
+                               Fold<Avx512>::make_planes,
+                               Fold<Avx512>::make_query,
+                               Fold<Avx512>::fold,
+                               Fold<Avx512>::nearest,
+                               distances_vpopcntdq,
+                               kth_smallest_plain,
+                               select_avx512};
 
 }  // namespace dmih::simd

@@ -15,8 +15,12 @@ std::vector<const Kernels*> available() {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx2")) levels.push_back(&kAvx2);
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
         levels.push_back(&kAvx512);
+        if (__builtin_cpu_supports("avx512vpopcntdq")) levels.push_back(&kAvx512Vpopcntdq);
+    }
+#elif defined(__aarch64__)
+    levels.push_back(&kNeon);  // part of the architecture
 #endif
     return levels;
 }
@@ -24,7 +28,8 @@ std::vector<const Kernels*> available() {
 const Kernels& active() {
     const Kernels* kernels = chosen.load(std::memory_order_acquire);
     if (kernels == nullptr) {
-        kernels = available().back();
+        for (const Kernels* level : available())
+            if (level->tested) kernels = level;
         chosen.store(kernels, std::memory_order_release);
     }
     return *kernels;

@@ -45,6 +45,16 @@ int rows_fixed(const uint64_t* codes, int n, int words, const uint64_t* query, i
     return found;
 }
 
+// For kernels that take rows by the group: goes on at row i, with `found` rows found before.
+template <int kWords>
+int rows_rest(const uint64_t* codes, int i, int n, int words, const uint64_t* query, int bound,
+              uint32_t* index, uint16_t* distance, int found) {
+    const int more = rows_fixed<kWords>(codes + static_cast<size_t>(i) * words, n - i, words, query,
+                                        bound, index + found, distance + found);
+    for (int j = found; j < found + more; ++j) index[j] += static_cast<uint32_t>(i);
+    return found + more;
+}
+
 [[maybe_unused]] int rows_popcount(const uint64_t* codes, int n, int words, const uint64_t* query,
                                    int bound, uint32_t* index, uint16_t* distance) {
     switch (words) {
@@ -88,12 +98,17 @@ int rows_fixed(const uint64_t* codes, int n, int words, const uint64_t* query, i
 
 // By the triangle inequality a code at distance r from a centre can be within t of a query at
 // distance c from it only if c - t <= r <= c + t.
-[[maybe_unused]] void select_plain(const uint16_t* center, const uint16_t* bound, int n,
-                                   uint16_t from, uint16_t to, uint64_t* need) {
-    for (int i = 0; i < n; ++i) {
+[[maybe_unused]] void select_rest(const uint16_t* center, const uint16_t* bound, int i, int n,
+                                  uint16_t from, uint16_t to, uint64_t* need) {
+    for (; i < n; ++i) {
         const bool hit = center[i] - bound[i] <= to && center[i] + bound[i] >= from;
         need[i / 64] |= static_cast<uint64_t>(hit) << (i % 64);
     }
+}
+
+[[maybe_unused]] void select_plain(const uint16_t* center, const uint16_t* bound, int n,
+                                   uint16_t from, uint16_t to, uint64_t* need) {
+    select_rest(center, bound, 0, n, from, to, need);
 }
 
 }  // namespace
