@@ -6,7 +6,8 @@ from faiss_dmih.bench.cells import Cell
 from faiss_dmih.bench.competitors import FAMILIES, Competitor
 from faiss_dmih.bench.protocol import Protocol
 from faiss_dmih.bench.results import Build, CellResult, Measurement, Run
-from faiss_dmih.bench.runner import Group, run
+from faiss_dmih.bench.runner import Group, Suite, run
+from faiss_dmih.bench.suite import read_suite, suites
 
 __all__ = [
     "FAMILIES",
@@ -18,5 +19,8 @@ __all__ = [
     "Measurement",
     "Protocol",
     "Run",
+    "Suite",
+    "read_suite",
     "run",
+    "suites",
 ]

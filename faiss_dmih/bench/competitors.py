@@ -1,8 +1,9 @@
 """Who takes part. To add an index: one class with `@register`, and its family can be selected.
 
 A competitor is one way to build one index; `settings` lists the run-time options it is searched
-with, so that variants which differ in those only share the index. Every competitor gets the same
-codes and queries, and the same threads unless fewer make it faster.
+with, so that variants which differ in those only share the index. Competitors with one label share
+an index too. Every competitor gets the same codes and queries, and the same threads unless fewer
+make it faster.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import faiss
 
 import faiss_dmih
 
+Settings = dict[str, int | str]
+
 
 class Competitor(ABC):
     """One way to build an index over codes of `d` bits."""
@@ -26,7 +29,7 @@ class Competitor(ABC):
     """Whether its answers must equal IndexBinaryFlat's bit for bit."""
 
     label: str
-    """Name of this way to build, unique among competitors."""
+    """Name of this way to build. Competitors with the same label are given the same index."""
 
     @classmethod
     def configurations(cls, d: int, n: int) -> list[Competitor]:
@@ -37,9 +40,17 @@ class Competitor(ABC):
     def make(self, d: int) -> Any:
         """A new, empty faiss.IndexBinary."""
 
-    def settings(self) -> list[dict[str, int]]:
-        """Attributes to set on the index before a search, one dictionary for each variant."""
+    def settings(self) -> list[Settings]:
+        """Run-time options, one dictionary for each variant."""
         return [{}]
+
+    def prepare(self, index: Any, settings: Settings) -> None:
+        """Put the options into force. Called before every turn, so that it undoes others'."""
+        apply(index, settings)
+
+    def variant(self, settings: Settings) -> str:
+        """Name of the competitor when it is searched with `settings`."""
+        return variant_name(self.label, settings)
 
     def threads(self, batch: int, threads: int) -> int:
         """Threads it is given for calls of `batch` queries where `threads` are allowed."""
@@ -99,6 +110,29 @@ class DmihAuto(Dmih):
     family = "dmih-auto"
     mode = "auto"
 
+    def prepare(self, index: Any, settings: Settings) -> None:
+        index.force_engine("auto")
+
+
+@register
+class DmihEngines(DmihAuto):
+    """The engines that dmih-auto chooses from, each alone, on the very index of dmih-auto."""
+
+    family = "dmih-engines"
+    by_default = False
+
+    def __init__(self) -> None:
+        self.label = DmihAuto.family
+
+    def settings(self) -> list[Settings]:
+        return [{"engine": "scan"}, {"engine": "probe"}]
+
+    def prepare(self, index: Any, settings: Settings) -> None:
+        index.force_engine(settings["engine"])
+
+    def variant(self, settings: Settings) -> str:
+        return f"{self.label}+{settings['engine']}"
+
 
 @register
 class DmihScan(Dmih):
@@ -110,6 +144,10 @@ class DmihScan(Dmih):
 class DmihMih(Dmih):
     family = "dmih-mih"
     mode = "mih"
+
+
+ENGINES = (DmihEngines.family, DmihMih.family)
+"""What the planner of dmih-auto is held against: its engines, and hashing as in the papers."""
 
 
 @register
@@ -132,7 +170,7 @@ class MultiHash(Competitor):
     def make(self, d: int) -> Any:
         return faiss.IndexBinaryMultiHash(d, self.nhash, self.b)
 
-    def settings(self) -> list[dict[str, int]]:
+    def settings(self) -> list[Settings]:
         return [{"nflip": nflip} for nflip in (0, 1, 2)]
 
     def memory(self, index: Any) -> tuple[int, str]:
@@ -162,7 +200,7 @@ class Hash(Competitor):
     def make(self, d: int) -> Any:
         return faiss.IndexBinaryHash(d, self.b)
 
-    def settings(self) -> list[dict[str, int]]:
+    def settings(self) -> list[Settings]:
         return [{"nflip": nflip} for nflip in (0, 1, 2)]
 
     def memory(self, index: Any) -> tuple[int, str]:
@@ -187,14 +225,14 @@ class Hnsw(Competitor):
     def make(self, d: int) -> Any:
         return faiss.IndexBinaryHNSW(d, self.M)
 
-    def settings(self) -> list[dict[str, int]]:
+    def settings(self) -> list[Settings]:
         return [{"hnsw.efSearch": ef} for ef in (16, 64, 256)]
 
     def memory(self, index: Any) -> tuple[int, str]:
         return len(faiss.serialize_index_binary(index)), "serialized size"
 
 
-def apply(index: Any, settings: dict[str, int]) -> None:
+def apply(index: Any, settings: Settings) -> None:
     """Set run-time options; a dotted name reaches into a member of the index."""
     for name, value in settings.items():
         *path, last = name.split(".")
@@ -204,6 +242,6 @@ def apply(index: Any, settings: dict[str, int]) -> None:
         setattr(owner, last, value)
 
 
-def variant_name(label: str, settings: dict[str, int]) -> str:
+def variant_name(label: str, settings: Settings) -> str:
     """Label and options in one word, such as multihash-3x20-nflip1."""
     return "-".join([label, *(f"{key.split('.')[-1]}{value}" for key, value in settings.items())])

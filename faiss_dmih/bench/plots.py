@@ -1,32 +1,52 @@
-"""Plots of a run: speed-up against k, and distance recall against speed-up."""
+"""Plots of a run: speed-up against k, distance recall against speed-up, a suite at a glance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from faiss_dmih.bench.cells import threads_text
+from faiss_dmih.bench.competitors import DmihAuto
+from faiss_dmih.bench.goals import REGRET
 from faiss_dmih.bench.report import QUIET
-from faiss_dmih.bench.results import BASELINE, CellResult, Measurement, Run
+from faiss_dmih.bench.results import BASELINE, CellResult, Measurement, Run, Spread
 from faiss_dmih.data.errors import require
 
-_DMIH_COLOURS = {"dmih-auto": "#D55E00", "dmih-scan": "#0072B2", "dmih-mih": "#009E73"}
-_DMIH_MARKERS = {"dmih-auto": "o", "dmih-scan": "s", "dmih-mih": "^"}
-_OTHER_COLOURS = ("#7B7B7B", "#B07AA1", "#8C6D31", "#56B4E9", "#111111")
+_DMIH_COLOURS = {
+    "dmih-auto": "#D55E00",
+    "dmih-auto+scan": "#56B4E9",
+    "dmih-auto+probe": "#CC79A7",
+    "dmih-scan": "#0072B2",
+    "dmih-mih": "#009E73",
+}
+_DMIH_MARKERS = {
+    "dmih-auto": "o",
+    "dmih-auto+scan": "D",
+    "dmih-auto+probe": "v",
+    "dmih-scan": "s",
+    "dmih-mih": "^",
+}
+_OTHER_COLOURS = ("#7B7B7B", "#B07AA1", "#8C6D31", "#E69F00", "#111111")
 _MARKERS = "osD^vP"
 _PANEL_WIDTH, _PANEL_HEIGHT = 3.5, 2.7
 
 
 def write_plots(run: Run, folder: Path) -> list[Path]:
-    """Write speedup.png and, for each batch size, recall_batch<size>.png; the paths.
+    """Write the plots; their paths.
 
-    A set with fewer queries than a batch has a smaller batch: sizes are matched by rank.
+    Of a grid: speedup.png and, for each batch size, recall_batch<size>.png (a set with fewer
+    queries than a batch has a smaller batch: sizes are matched by rank). Of a suite: suite.png,
+    and speedup_<data set>.png for each set on which more than one k was asked for.
     """
     if not run.cells:
         return []
     matplotlib = require("matplotlib", "plotting")
     matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
+    if run.suite:
+        return [_overview(run, folder / "suite.png"), *_speedups_by_dataset(run, folder)]
     rows = _batch_rows(run)
     paths = [_speedup(run, rows, folder / "speedup.png")]
     for cells in rows:
@@ -35,12 +55,38 @@ def write_plots(run: Run, folder: Path) -> list[Path]:
     return paths
 
 
+def _speedups_by_dataset(run: Run, folder: Path) -> list[Path]:
+    several = {key for key in map(_column, run.cells) if len(_ks(run, key)) > 1}
+    chosen: dict[str, list[CellResult]] = {}
+    for result in run.cells:
+        if _column(result) in several and result.cell.radius is None:
+            chosen.setdefault(result.cell.dataset, []).append(result)
+    paths = []
+    for dataset, cells in chosen.items():
+        batches = sorted({r.cell.batch for r in cells})
+        rows = [[r for r in cells if r.cell.batch == batch] for batch in batches]
+        path = folder / f"speedup_{dataset}.png"
+        paths.append(_speedup(replace(run, cells=cells), rows, path))
+    return paths
+
+
+def _ks(run: Run, column: tuple[Any, ...]) -> set[int]:
+    """The k that were asked for in the cells of a column."""
+    return {r.cell.k for r in run.cells if _column(r) == column and r.cell.radius is None}
+
+
+def _column(result: CellResult) -> tuple[Any, ...]:
+    """Cells that agree in this differ in k and batch only."""
+    cell = result.cell
+    return cell.workload, cell.d, cell.n, cell.threads
+
+
 def _batch_rows(run: Run) -> list[list[CellResult]]:
     """Cells with the smallest batch of their workload, then with the next one, ..."""
-    ranks: dict[str, list[int]] = {}
+    ranks: dict[tuple[Any, ...], list[int]] = {}
     rows: list[list[CellResult]] = []
     for result in run.cells:
-        batches = ranks.setdefault(result.cell.workload, [])
+        batches = ranks.setdefault(_column(result), [])
         if result.cell.batch not in batches:
             batches.append(result.cell.batch)
         rank = batches.index(result.cell.batch)
@@ -59,7 +105,7 @@ class _Styles:
 
     def __init__(self, cells: Sequence[CellResult]) -> None:
         measurements = [m for r in cells for m in r.measurements if m.family != BASELINE]
-        labels = _unique(m.label for m in measurements if m.family not in _DMIH_COLOURS)
+        labels = _unique(m.label for m in measurements if m.competitor not in _DMIH_COLOURS)
         self._colours = dict(_DMIH_COLOURS)
         for i, label in enumerate(labels):
             self._colours[label] = _OTHER_COLOURS[i % len(_OTHER_COLOURS)]
@@ -71,11 +117,11 @@ class _Styles:
 
     def of(self, m: Measurement) -> dict[str, Any]:
         marker = (
-            _DMIH_MARKERS.get(m.family)
+            _DMIH_MARKERS.get(m.competitor)
             or _MARKERS[self._variants[m.label].index(m.competitor) % len(_MARKERS)]
         )
         return {
-            "color": self._colours[m.label],
+            "color": self._colours.get(m.competitor) or self._colours[m.label],
             "marker": marker,
             "linestyle": "-" if m.exact else "--",
             "linewidth": 1.8 if m.exact else 0.9,
@@ -95,17 +141,20 @@ def _figure(rows: int, columns: int, heading: str, run: Run) -> tuple[Any, Any]:
         sharex="col",
         layout="constrained",
     )
-    if run.bystanders() > QUIET:
-        heading += "\nmeasured on a busy machine: ratios mislead"
-    figure.suptitle(heading, fontsize=11)
+    figure.suptitle(heading + _disturbed(run), fontsize=11)
     return figure, axes
 
 
-def _finish(figure: Any, axes: Any, path: Path) -> Path:
+def _disturbed(run: Run) -> str:
+    quiet = run.bystanders() <= QUIET
+    return "" if quiet else "\nmeasured on a busy machine: ratios mislead"
+
+
+def _finish(figure: Any, axes: Iterable[Any], path: Path) -> Path:
     import matplotlib.pyplot as plt
 
     handles: dict[str, Any] = {}
-    for axis in axes.flat:
+    for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     width = figure.get_size_inches()[0]
@@ -134,14 +183,17 @@ def _ratio_axis(axis: Any) -> None:
 
 
 def _speedup(run: Run, rows: list[list[CellResult]], path: Path) -> Path:
-    workloads = _unique(r.cell.workload for r in run.cells)
-    heading = f"Speed-up over IndexBinaryFlat against k, {run.threads} threads"
-    figure, axes = _figure(len(rows), len(workloads), f"{heading} (dashed: approximate)", run)
+    columns = _unique(_column(r) for r in run.cells)
+    threads = " or ".join(threads_text(t) for t in _unique(r.cell.threads for r in run.cells))
+    heading = f"Speed-up over IndexBinaryFlat against k, {threads}"
+    if not all(m.exact for r in run.cells for m in r.measurements):
+        heading += " (dashed: approximate)"
+    figure, axes = _figure(len(rows), len(columns), heading, run)
     styles = _Styles(run.cells)
     for row, in_row in enumerate(rows):
-        for column, workload in enumerate(workloads):
+        for column, key in enumerate(columns):
             axis = axes[row, column]
-            cells = [r for r in in_row if r.cell.workload == workload]
+            cells = [r for r in in_row if _column(r) == key]
             if not cells:
                 axis.set_axis_off()
                 continue
@@ -149,9 +201,10 @@ def _speedup(run: Run, rows: list[list[CellResult]], path: Path) -> Path:
             axis.set_title(_panel_title(cells[0]), fontsize=9)
             if column == 0:
                 axis.set_ylabel("times faster than flat")
-            if row == len(rows) - 1:
+            if not any(_column(r) == key for later in rows[row + 1 :] for r in later):
                 axis.set_xlabel("k")
-    return _finish(figure, axes, path)
+                axis.tick_params(labelbottom=True)
+    return _finish(figure, axes.flat, path)
 
 
 def _panel_title(result: CellResult) -> str:
@@ -211,7 +264,7 @@ def _recall(run: Run, cells: Sequence[CellResult], path: Path) -> Path:
             if k == max(in_column):
                 axis.set_xlabel("times faster than flat")
                 axis.tick_params(labelbottom=True)
-    return _finish(figure, axes, path)
+    return _finish(figure, axes.flat, path)
 
 
 def _recall_panel(axis: Any, result: CellResult, styles: _Styles) -> None:
@@ -234,3 +287,63 @@ def _recall_panel(axis: Any, result: CellResult, styles: _Styles) -> None:
     axis.minorticks_off()
     _ratio_axis(axis.xaxis)
     axis.grid(True, which="major", linewidth=0.3)
+
+
+def _overview(run: Run, path: Path) -> Path:
+    """One line for each cell: speed-ups, with the goals for dmih-auto, and the planner's regret."""
+    import matplotlib.pyplot as plt
+
+    figure, (speeds, regrets) = plt.subplots(
+        1,
+        2,
+        figsize=(13, 1.9 + 0.21 * len(run.cells)),
+        width_ratios=(3, 1),
+        sharey=True,
+        layout="constrained",
+    )
+    heading = f"Suite {run.suite}: times faster than IndexBinaryFlat, and the planner's regret"
+    figure.suptitle(heading + _disturbed(run), fontsize=11)
+    styles = _Styles(run.cells)
+    for line, result in enumerate(run.cells):
+        for m in result.measurements:
+            if m.speedup is not None and m.family != BASELINE:
+                size, order = (7, 4) if m.family == DmihAuto.family else (4.5, 3)
+                style = styles.of(m) | {"linestyle": "", "markersize": size, "zorder": order}
+                _whisker(speeds, m.speedup, line, style, m.competitor)
+                if m.family == DmihAuto.family and result.regret is not None:
+                    _whisker(regrets, result.regret, line, style, None)
+    _goal_marks(run, speeds, regrets)
+    for axis in (speeds, regrets):
+        for line in range(1, len(run.cells)):
+            if _column(run.cells[line]) != _column(run.cells[line - 1]):
+                axis.axhline(line - 0.5, color="#BBBBBB", linewidth=0.7)
+        axis.set_xscale("log")
+        axis.axvline(1, color="black", linewidth=1.0)
+        axis.minorticks_off()
+        _ratio_axis(axis.xaxis)
+        axis.grid(True, which="major", axis="x", linewidth=0.3)
+    speeds.set_ylim(len(run.cells) - 0.4, -0.6)
+    speeds.set_yticks(range(len(run.cells)), [r.cell.title for r in run.cells], fontsize=7)
+    speeds.set_xlabel("times faster than flat")
+    regrets.set_xlabel("time over the best engine's")
+    return _finish(figure, [speeds, regrets], path)
+
+
+def _whisker(
+    axis: Any, spread: Spread, line: int, style: dict[str, Any], label: str | None
+) -> None:
+    ends = [[spread.median - spread.min], [spread.max - spread.median]]
+    axis.errorbar([spread.median], [line], xerr=ends, elinewidth=0.7, label=label, **style)
+
+
+def _goal_marks(run: Run, speeds: Any, regrets: Any) -> None:
+    """A bar across the line of each cell that has a goal for dmih-auto; dotted: a stretch goal."""
+    lines = {result.cell.id: line for line, result in enumerate(run.cells)}
+    for outcome in run.outcomes:
+        if outcome.where not in lines or outcome.figure not in (REGRET, DmihAuto.family):
+            continue
+        axis = regrets if outcome.figure == REGRET else speeds
+        at = lines[outcome.where]
+        style = {"color": "black", "linewidth": 1.6, "linestyle": ":" if outcome.stretch else "-"}
+        label = "stretch goal" if outcome.stretch else "goal for dmih-auto, or its regret"
+        axis.plot([outcome.bound] * 2, [at - 0.42, at + 0.42], label=label, **style)

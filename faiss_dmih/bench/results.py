@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from faiss_dmih.bench.cells import Cell
+from faiss_dmih.bench.competitors import Settings
 from faiss_dmih.bench.machine import Machine
 from faiss_dmih.bench.protocol import Protocol
 from faiss_dmih.data.files import atomic_write
@@ -56,7 +57,7 @@ class Measurement:
     label: str
     exact: bool
     """Whether it must answer as IndexBinaryFlat does, bit for bit."""
-    settings: dict[str, int]
+    settings: Settings
     threads: int
     success: bool
     error: str = ""
@@ -82,14 +83,85 @@ class CellResult:
     seconds: float
     bystanders: float | None = None
     """Mean number of cores that other processes kept busy during the cell."""
+    regret: Spread | None = None
+    """Time of dmih-auto over that of the best engine alone, both of the same round."""
 
     @property
     def success(self) -> bool:
         return all(m.success for m in self.measurements)
 
-    def save(self, folder: Path) -> None:
-        """Write `folder/<cell id>.json`."""
-        write_json(folder / f"{self.cell.id}.json", {"format": FORMAT, **asdict(self)})
+    @classmethod
+    def read(cls, raw: dict[str, Any]) -> CellResult:
+        """From what `asdict` made of it."""
+        return cls(
+            **_with_spreads(raw, "regret")
+            | {
+                "cell": Cell(**raw["cell"]),
+                "builds": [Build(**build) for build in raw["builds"]],
+                "measurements": [
+                    Measurement(**_with_spreads(m, "seconds_per_query", "speedup"))
+                    for m in raw["measurements"]
+                ],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a trial, such as a time or a ratio."""
+
+    what: str
+    value: Spread
+    unit: str
+    """"s", "x" (a ratio), "/s", or "%" (of a limit, 1 being all of it)."""
+    goal: str = ""
+    """Name of the goal that is set for it, if there is one."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What was measured otherwise than by searches in rounds: see `trials`."""
+
+    name: str
+    title: str
+    figures: list[Figure]
+    seconds: float
+    bystanders: float | None = None
+    error: str = ""
+    """Of a wrong answer."""
+
+    @classmethod
+    def read(cls, raw: dict[str, Any]) -> TrialResult:
+        figures = [Figure(**_with_spreads(figure, "value")) for figure in raw["figures"]]
+        return cls(**raw | {"figures": figures})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a goal; see `goals`."""
+
+    where: str
+    figure: str
+    subject: str
+    """For people: the codes of a cell, or the trial."""
+    what: str
+    """For people: what of these is bounded."""
+    bound: float
+    at_most: bool
+    """Whether the bound is an upper one."""
+    unit: str
+    stretch: bool
+    measured: Spread | None
+    note: str = ""
+    """Why it was not measured."""
+
+    @property
+    def met(self) -> bool | None:
+        """None if it was not measured; the median counts."""
+        if self.measured is None:
+            return None
+        value = self.measured.median
+        return value <= self.bound if self.at_most else value >= self.bound
 
 
 @dataclass(frozen=True)
@@ -102,13 +174,32 @@ class Run:
     seed: int
     cells: list[CellResult] = field(default_factory=list)
     seconds: float = 0.0
+    suite: str = ""
+    trials: list[TrialResult] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Cells and trials that could not be measured here, and why."""
+    reused: int = 0
+    """How many of the cells and trials an earlier run has measured."""
 
     def bystanders(self) -> float:
-        """The largest of the cells' values: above some tenths the numbers are not to be trusted."""
-        return max((c.bystanders or 0.0 for c in self.cells), default=0.0)
+        """The largest of all values: above some tenths the numbers are not to be trusted."""
+        return max(self.all_bystanders(), default=0.0)
 
-    def failures(self) -> list[tuple[Cell, Measurement]]:
-        return [(c.cell, m) for c in self.cells for m in c.measurements if not m.success]
+    def all_bystanders(self) -> list[float]:
+        """Of each cell, then of each trial; 0 where the system does not say."""
+        values = [c.bystanders for c in self.cells] + [t.bystanders for t in self.trials]
+        return [value or 0.0 for value in values]
+
+    def failures(self) -> list[str]:
+        """Wrong answers, and competitors that raised: where, who, what."""
+        cells = [
+            f"{c.cell.id}, {m.competitor}: {m.error}"
+            for c in self.cells
+            for m in c.measurements
+            if not m.success
+        ]
+        return cells + [f"{trial.name}: {trial.error}" for trial in self.trials if trial.error]
 
     def save(self, path: Path) -> None:
         write_json(path, {"format": FORMAT, **asdict(self)})
@@ -121,22 +212,17 @@ class Run:
             raise ValueError(f"{path}: not results of format {FORMAT}; run the benchmark again")
         raw["machine"] = Machine(**raw["machine"])
         raw["protocol"] = Protocol(**raw["protocol"])
-        raw["cells"] = [_cell_result(c) for c in raw["cells"]]
+        raw["cells"] = [CellResult.read(cell) for cell in raw["cells"]]
+        raw["trials"] = [TrialResult.read(trial) for trial in raw.get("trials", [])]
+        raw["outcomes"] = [
+            Outcome(**_with_spreads(outcome, "measured")) for outcome in raw.get("outcomes", [])
+        ]
         return cls(**raw)
 
 
-def _cell_result(raw: dict[str, Any]) -> CellResult:
-    for m in raw["measurements"]:
-        for key in ("seconds_per_query", "speedup"):
-            m[key] = None if m[key] is None else Spread(**m[key])
-    return CellResult(
-        Cell(**raw["cell"]),
-        raw["info"],
-        [Build(**b) for b in raw["builds"]],
-        [Measurement(**m) for m in raw["measurements"]],
-        raw["seconds"],
-        raw["bystanders"],
-    )
+def _with_spreads(raw: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """`raw` with the spreads under `keys` made dataclasses again; absent ones stay absent."""
+    return raw | {key: Spread(**raw[key]) for key in keys if raw.get(key) is not None}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,6 +6,8 @@ import sys
 from importlib.util import find_spec
 
 _NEEDED = ("typer", "rich", "matplotlib", "sklearn", "PIL")
+if sys.version_info < (3, 11):
+    _NEEDED += ("tomli",)
 
 
 def main() -> None:

@@ -12,10 +12,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from faiss_dmih.bench import FAMILIES, Group, Protocol, run
+from faiss_dmih.bench import FAMILIES, Group, Protocol, Suite, read_suite, run, suites
+from faiss_dmih.bench.archive import Archive, identity
 from faiss_dmih.bench.cells import grid
+from faiss_dmih.bench.machine import describe
 from faiss_dmih.bench.plots import write_plots
 from faiss_dmih.bench.report import markdown
+from faiss_dmih.bench.sources import Source
 from faiss_dmih.cli.console import progress_bar, show_error, show_run
 from faiss_dmih.data import (
     DATASETS,
@@ -23,7 +26,6 @@ from faiss_dmih.data import (
     METHODS,
     NEAR_DUPLICATE,
     PLANTED,
-    SYNTHETIC,
     CodeSet,
     DataUnavailable,
     InputError,
@@ -31,7 +33,6 @@ from faiss_dmih.data import (
     dataset_codes,
     file_codes,
     located,
-    synthetic_codes,
 )
 from faiss_dmih.data.files import Progress, atomic_write
 
@@ -41,6 +42,8 @@ DOWNLOADED = "fashion-mnist"
 """What is downloaded when none of the preferred sets is here: the smallest of them."""
 FALLBACK = "digits"
 ONLY_SYNTHETIC = "synthetic"
+SYNTHETIC = ("uniform", "clustered")
+"""What is measured besides real data."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,22 @@ class _Request:
     kinds: list[str]
     method: str
     seed: int
+    cell_seconds: float
 
 
 def bench(
+    context: typer.Context,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Measure a suite instead: one of {', '.join(suites())}, or the path of a .toml "
+            "file. Takes up what an earlier run into the same --out has measured, and excludes all "
+            "options but --out and --fresh."
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --suite: measure everything anew.")
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -111,42 +127,44 @@ def bench(
 ) -> None:
     """Time the index against FAISS's binary indexes and check every answer.
 
-    Measures one real data set and synthetic codes (uniform, planted, clustered), prints tables and
-    writes bench.json, bench.md, plots and one JSON file per cell into --out. Exit status: 0 if all
-    answers are right, 1 if any differs from IndexBinaryFlat's, 2 for options that cannot be used.
+    Measures one real data set and synthetic codes (uniform, planted, clustered), or what --suite
+    says; prints tables and writes bench.json, bench.md, plots and one JSON file per cell into
+    --out. Exit status: 0 if all answers are right, whether goals are met or not; 1 if any differs
+    from IndexBinaryFlat's; 2 for options that cannot be used.
     """
     console, errors = Console(), Console(stderr=True)
     try:
-        request = _checked(
-            _Request(
-                data=data,
-                dataset=dataset,
-                bits=bits,
-                ks=_integers("--k", k, [1, 10, 100]),
-                n=n,
-                nq=queries,
-                threads=len(os.sched_getaffinity(0)) if threads is None else threads,
-                batches=_integers("--batch", batch, [1, 1024]),
-                families=_words(competitors)
-                or [name for name, family in FAMILIES.items() if family.by_default],
-                kinds=_words(query_kind) or [HELD_OUT],
-                method=binarize,
-                seed=seed,
+        if suite is not None:
+            _refuse_others(context)
+            plan = read_suite(suite)
+        elif fresh:
+            raise InputError("--fresh goes with --suite; without it everything is measured anew")
+        else:
+            request = _checked(
+                _Request(
+                    data=data,
+                    dataset=dataset,
+                    bits=bits,
+                    ks=_integers("--k", k, [1, 10, 100]),
+                    n=n,
+                    nq=queries,
+                    threads=len(os.sched_getaffinity(0)) if threads is None else threads,
+                    batches=_integers("--batch", batch, [1, 1024]),
+                    families=_words(competitors)
+                    or [name for name, family in FAMILIES.items() if family.by_default],
+                    kinds=_words(query_kind) or [HELD_OUT],
+                    method=binarize,
+                    seed=seed,
+                    cell_seconds=cell_seconds,
+                )
             )
-        )
-        if cell_seconds <= 0:
-            raise InputError(f"--cell-seconds must be positive, got {cell_seconds:g}")
         _prepare_folder(out)
+        reuse = suite is not None and not fresh
+        archive = Archive(out / "cells", identity(describe()), reuse)
         with progress_bar(console) as progress:
-            result = run(
-                _groups(request, errors, progress),
-                request.families,
-                protocol=Protocol(cell_seconds=cell_seconds),
-                threads=request.threads,
-                seed=seed,
-                cell_folder=out / "cells",
-                progress=progress,
-            )
+            if suite is None:
+                plan = _grid_suite(request, errors, progress)
+            result = run(plan, archive=archive, progress=progress)
     except (InputError, DataUnavailable) as error:
         show_error(errors, str(error))
         raise typer.Exit(2) from error
@@ -155,14 +173,25 @@ def bench(
     with atomic_write(out / "bench.md") as file:
         file.write(markdown(result, [path.name for path in plots]).encode())
     show_run(console, result)
-    names = ", ".join(path.name for path in plots)
+    names = ", ".join(["bench.json", "bench.md", *(path.name for path in plots)])
+    earlier = f" ({result.reused} results of an earlier run)" if result.reused else ""
     console.print(
-        f"{result.seconds:.0f} s. Wrote bench.json, bench.md, {names} and cells/ to {out}/",
+        f"{result.seconds:.0f} s{earlier}. Wrote {names} and cells/ to {out}/",
         highlight=False,
         soft_wrap=True,
     )
     if result.failures():
         raise typer.Exit(1)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """A suite says itself what is measured."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and parameter.name not in ("suite", "fresh", "out"):
+            option = parameter.opts[0]
+            raise InputError(f"--suite says what is measured: leave {option} out, or --suite")
 
 
 def _words(values: list[str] | None) -> list[str]:
@@ -204,6 +233,8 @@ def _checked(request: _Request) -> _Request:
     ):
         if value is not None and value <= 0:
             raise InputError(f"{option} must be positive, got {value}")
+    if request.cell_seconds <= 0:
+        raise InputError(f"--cell-seconds must be positive, got {request.cell_seconds:g}")
     if request.nq is not None and max(request.batches) > max(request.nq, 1024):
         raise InputError(
             f"--batch {max(request.batches)} needs as many --queries, got {request.nq}"
@@ -219,28 +250,30 @@ def _prepare_folder(out: Path) -> None:
         raise InputError(f"--out {out}: cannot be made a folder ({error})") from error
 
 
-def _groups(request: _Request, errors: Console, progress: Progress) -> list[Group]:
+def _grid_suite(request: _Request, errors: Console, progress: Progress) -> Suite:
+    """What the options ask for: one real data set, and the synthetic ones."""
     groups = []
     real = _real_codes(request, errors, progress)
     if real is not None:
         kinds = [kind for kind in request.kinds if kind in real.queries]
         if not kinds:
             raise InputError(f"{real.name} has queries of kind {', '.join(real.queries)} only")
-        groups.append(_group(request, lambda: real, real.name, real.d, real.n, _sizes(real, kinds)))
+        groups.append(
+            _group(request, lambda _: real, real.name, real.d, real.n, _sizes(real, kinds))
+        )
     bits = real.d if real is not None else request.bits or 64
     n = request.n or MILLION
     nq = request.nq or max(1024, *request.batches)
-    for name, kinds_of in SYNTHETIC.items():
-        load: Callable[[], CodeSet] = partial(
-            synthetic_codes, name, bits=bits, n=n, nq=nq, seed=request.seed
-        )
-        groups.append(_group(request, load, name, bits, n, dict.fromkeys(kinds_of, nq)))
-    return groups
+    for name in SYNTHETIC:
+        source = Source(name, bits, n, nq, request.seed)
+        sizes = dict.fromkeys(source.kinds, nq)
+        groups.append(_group(request, source.load, name, bits, n, sizes))
+    return Suite(groups, protocol=_protocol(request), threads=request.threads, seed=request.seed)
 
 
 def _group(
     request: _Request,
-    load: Callable[[], CodeSet],
+    load: Callable[[Progress], CodeSet],
     name: str,
     d: int,
     n: int,
@@ -249,7 +282,11 @@ def _group(
     # A planted query has one true neighbour; beyond it lie uniform codes, measured as such.
     ks = {kind: [1] if kind == PLANTED else request.ks for kind in nq}
     cells = grid(name, d=d, n=n, nq=nq, ks=ks, batches=request.batches, threads=request.threads)
-    return Group(load, cells)
+    return Group(load, dict.fromkeys(cells, request.families), _protocol(request))
+
+
+def _protocol(request: _Request) -> Protocol:
+    return Protocol(cell_seconds=request.cell_seconds)
 
 
 def _sizes(codes: CodeSet, kinds: list[str]) -> dict[str, int]:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from faiss_dmih.data.binarize import METHODS, Binarizer, binarizer
 from faiss_dmih.data.codesets import (
-    HELD_OUT,
-    NEAR_DUPLICATE,
-    PLANTED,
-    SYNTHETIC,
     CodeSet,
     check_bits,
     dataset_codes,
@@ -17,14 +13,15 @@ from faiss_dmih.data.codesets import (
 from faiss_dmih.data.datasets import DATASETS, Dataset, load_dataset, located
 from faiss_dmih.data.errors import DataUnavailable, InputError
 from faiss_dmih.data.files import cache_dir, search_dirs
+from faiss_dmih.data.synthetic import GENERATORS, HELD_OUT, NEAR_DUPLICATE, PLANTED
 
 __all__ = [
     "DATASETS",
+    "GENERATORS",
     "HELD_OUT",
     "METHODS",
     "NEAR_DUPLICATE",
     "PLANTED",
-    "SYNTHETIC",
     "Binarizer",
     "CodeSet",
     "DataUnavailable",

@@ -18,18 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from faiss_dmih.data import synthetic, views
+from faiss_dmih.data import views
 from faiss_dmih.data.binarize import METHODS, binarizer
 from faiss_dmih.data.datasets import DATASETS, Dataset, load_dataset, located
 from faiss_dmih.data.errors import InputError
 from faiss_dmih.data.files import Progress, atomic_write, cache_dir, no_progress
+from faiss_dmih.data.synthetic import GENERATORS, HELD_OUT, NEAR_DUPLICATE
 
 Codes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-
-HELD_OUT, NEAR_DUPLICATE, PLANTED = "held-out", "near-duplicate", "planted"
-SYNTHETIC = {"uniform": (HELD_OUT, PLANTED), "clustered": (HELD_OUT,)}
-"""Synthetic code sets and the kinds of queries each has."""
 
 MAX_BITS = 4096
 MAX_VIEWS = 32
@@ -64,18 +61,18 @@ def check_bits(bits: int) -> None:
         raise InputError(f"bits must be a multiple of 8 from 8 to {MAX_BITS}, got {bits}")
 
 
-def synthetic_codes(name: str, *, bits: int, n: int, nq: int, seed: int) -> CodeSet:
-    """`uniform` (held-out and planted queries) or `clustered` (held-out queries)."""
+def synthetic_codes(name: str, *, bits: int, n: int, nq: int, seed: int, **options: Any) -> CodeSet:
+    """What the generator of that name in `synthetic.GENERATORS` makes. Raises `InputError`."""
     check_bits(bits)
-    rng = np.random.default_rng(seed)
-    if name == "uniform":
-        xb = synthetic.uniform(n, bits, rng)
-        held_out, planted = synthetic.uniform(nq, bits, rng), synthetic.planted(xb, nq, rng)
-        return CodeSet(name, xb, {HELD_OUT: held_out, PLANTED: planted}, {"seed": seed})
-    if name == "clustered":
-        xb, xq = synthetic.clustered(n, nq, bits, rng)
-        return CodeSet(name, xb, {HELD_OUT: xq}, {"seed": seed})
-    raise InputError(f"unknown synthetic code set {name!r}; known are {', '.join(SYNTHETIC)}")
+    if name not in GENERATORS:
+        raise InputError(f"unknown synthetic code set {name!r}; known are {', '.join(GENERATORS)}")
+    generator = GENERATORS[name]
+    for option in options:
+        if option not in generator.options:
+            known = ", ".join(generator.options) or "none"
+            raise InputError(f"{name} has no option {option!r}; its options are: {known}")
+    xb, queries = generator.make(n, nq, bits, np.random.default_rng(seed), **options)
+    return CodeSet(name, xb, queries, {"seed": seed, **options})
 
 
 def dataset_codes(
@@ -98,12 +95,12 @@ def dataset_codes(
     if method not in METHODS:
         raise InputError(f"unknown binarisation {method!r}; known are {', '.join(METHODS)}")
     if name not in DATASETS:
-        known = [*DATASETS, *SYNTHETIC]
+        known = [*DATASETS, *GENERATORS]
         raise InputError(f"unknown data set {name!r}; known are {', '.join(known)}")
     key = {
         "recipe": _RECIPE,
         "dataset": name,
-        "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in located(name) or []],
+        "files": file_stamps(name),
         "bits": bits,
         "n": n,
         "nq": nq,
@@ -125,6 +122,11 @@ def dataset_codes(
             **{f"xq_{kind}": xq for kind, xq in made.queries.items()},  # type: ignore[arg-type]
         )
     return made
+
+
+def file_stamps(name: str) -> list[list[str | int]]:
+    """Name, size and time of each file of a named data set; empty if it is not here."""
+    return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in located(name) or []]
 
 
 def _binarise(

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from faiss_dmih.bench.protocol import Entrant, Protocol, race, share
+from faiss_dmih.bench.questions import Nearest
 
 QUICK = Protocol(
     cell_seconds=1.0,
@@ -30,16 +31,18 @@ class Track:
         return self.now
 
     def entrant(self, name: str, seconds_per_query: float) -> Entrant:
-        def search(xq, k):
+        def search(xq):
             self.now += seconds_per_query * len(xq)
             self.log.append((name, len(xq)))
-            ids = np.tile(np.arange(k, dtype=np.int64), (len(xq), 1))
+            ids = np.tile(np.arange(2, dtype=np.int64), (len(xq), 1))
             return ids.astype(np.int32), ids + xq[:, :1]
 
         return Entrant(name, search, lambda: self.log.append((f"prepare {name}", 0)))
 
-    def race(self, entrants, xq, k=2, batch=1, protocol=QUICK):
-        return race(entrants, xq, k, batch, protocol, clock=self.clock, sleep=self.pauses.append)
+    def race(self, entrants, xq, batch=1, protocol=QUICK):
+        join = Nearest(2).join
+        clock, sleep = self.clock, self.pauses.append
+        return race(entrants, xq, batch, protocol, join, clock=clock, sleep=sleep)
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def test_a_short_measurement_is_repeated_until_long_enough(xq):
 def test_a_competitor_that_raises_leaves_the_race(xq):
     track = Track()
 
-    def broken(xq, k):
+    def broken(xq):
         raise RuntimeError("no such thing")
 
     good, bad = track.race([track.entrant("A", 1e-4), Entrant("B", broken, lambda: None)], xq)
@@ -137,14 +140,85 @@ def test_a_competitor_that_raises_later_keeps_its_error(xq):
     track = Track()
     inner = track.entrant("B", 1e-4)
 
-    def failing(xq, k):
+    def failing(xq):
         if len([1 for name, _ in track.log if name == "B"]) > 100:
             raise ValueError("tired")
-        return inner.search(xq, k)
+        return inner.search(xq)
 
     good, bad = track.race([track.entrant("A", 1e-4), Entrant("B", failing, inner.prepare)], xq)
     assert bad.error == "ValueError: tired"
     assert len(good.seconds) == QUICK.max_rounds
+
+
+def test_one_that_takes_too_long_in_all_sits_out_and_its_time_does_not_count(xq):
+    protocol = replace(QUICK, competitor_seconds=3.0)
+    track = Track()
+    fast, slow = track.race(
+        [track.entrant("fast", 1e-4), track.entrant("slow", 0.3)], xq, protocol=protocol
+    )
+    # An estimate (1.2 s) and a turn (1.2 s); another one would be too much.
+    assert (slow.nq, len(slow.seconds)) == (QUICK.min_queries, 1)
+    assert len(fast.seconds) == QUICK.max_rounds
+    assert [len(t.answers) for t in (fast, slow)] == [QUICK.max_rounds, 1]
+
+
+def test_the_baseline_stays_however_long_it_takes(xq):
+    protocol = replace(QUICK, cell_seconds=100.0, competitor_seconds=3.0)
+    track = Track()
+    baseline, other = track.race(
+        [track.entrant("flat", 0.3), track.entrant("other", 0.3)], xq, protocol=protocol
+    )
+    assert len(baseline.seconds) == QUICK.max_rounds
+    assert len(other.seconds) == 1
+
+
+def test_a_pause_of_the_machine_is_not_taken_for_slowness(xq):
+    track = Track()
+    inner = track.entrant("A", 1e-4)
+
+    def paused(batch):
+        if len(track.log) == 1:  # the very first call
+            track.now += 50.0
+        return inner.search(batch)
+
+    entrant = Entrant("A", paused, inner.prepare)
+    protocol = replace(QUICK, cell_seconds=200.0)
+    (timing,) = track.race([entrant], xq, protocol=protocol)
+    assert timing.nq == 64
+    np.testing.assert_allclose(timing.seconds, 1e-4)
+
+
+def test_everybody_warms_up_with_its_own_calls_before_its_turn(xq):
+    protocol = replace(QUICK, warm_seconds=0.01, whole_seconds=1.0)
+    track = Track()
+    names = {"A": 1e-4, "B": 2e-4}
+    entrants = [track.entrant(name, seconds) for name, seconds in names.items()]
+    timings = track.race(entrants, xq, batch=64, protocol=protocol)
+    starts = [i for i, (name, _) in enumerate(track.log) if name.startswith("prepare")][2:]
+    turns = [track.log[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+    for turn in turns:
+        name = turn[0][0].removeprefix("prepare ")
+        # Calls of 64 until 10 ms are over, and the one that is timed.
+        assert turn[1:] == [(name, 64)] * (1 + int(np.ceil(0.01 / (64 * names[name]))))
+    np.testing.assert_allclose(timings[0].seconds, 1e-4)
+    np.testing.assert_allclose(timings[1].seconds, 2e-4)
+
+
+def test_long_calls_are_not_warmed_up(xq):
+    protocol = replace(QUICK, warm_seconds=0.01)
+    track = Track()
+    track.race([track.entrant("A", 1e-2)], xq, batch=64, protocol=protocol)
+    starts = [i for i, (name, _) in enumerate(track.log) if name == "prepare A"][1:]
+    assert np.diff([*starts, len(track.log)]).tolist() == [2] * len(starts)
+
+
+@pytest.mark.parametrize(("whole_seconds", "expected"), [(0.0, [128, 8, 8]), (2.0, [128, 128, 8])])
+def test_calls_that_are_short_enough_are_not_cut(xq, whole_seconds, expected):
+    protocol = replace(QUICK, cell_seconds=1.3, whole_seconds=whole_seconds)
+    track = Track()
+    entrants = [track.entrant(str(cost), cost) for cost in (1e-4, 1e-2, 5e-2)]
+    timings = track.race(entrants, np.concatenate([xq, xq]), batch=128, protocol=protocol)
+    assert [t.nq for t in timings] == expected
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import ClassVar
 
 import faiss
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from faiss_dmih.bench import Cell, Group, Protocol, Run, run
+from faiss_dmih.bench import Cell, Group, Protocol, Run, Suite, run, runner
+from faiss_dmih.bench.archive import Archive
 from faiss_dmih.bench.cells import grid
-from faiss_dmih.bench.competitors import FAMILIES, DmihScan, MultiHash
+from faiss_dmih.bench.competitors import FAMILIES, DmihAuto, DmihScan, MultiHash
 from faiss_dmih.bench.plots import write_plots
+from faiss_dmih.bench.protocol import Timing
 from faiss_dmih.bench.report import disturbance, duration, markdown, ratio
-from faiss_dmih.data import synthetic_codes
+from faiss_dmih.bench.results import Spread
+from faiss_dmih.data import DataUnavailable, synthetic_codes
 
 # Long enough for all queries, and over after two rounds.
 QUICK = Protocol(cell_seconds=10.0, min_rounds=2, max_rounds=2, min_seconds=0.0, settle_seconds=0.0)
@@ -32,8 +37,13 @@ class Liar:
         I[-1, -1] += 1
         return D, I
 
+    def range_search(self, xq, thresh):
+        lims, D, I = self._index.range_search(xq, thresh)
+        I[-1] += 1
+        return lims, D, I
 
-def groups(n=500, nq=40, ks=(1, 5), batches=(1, 40)):
+
+def groups(n=500, nq=40, ks=(1, 5), batches=(1, 40), families=()):
     codes = synthetic_codes("uniform", bits=64, n=n, nq=nq, seed=0)
     cells = grid(
         "uniform",
@@ -44,11 +54,11 @@ def groups(n=500, nq=40, ks=(1, 5), batches=(1, 40)):
         batches=list(batches),
         threads=2,
     )
-    return [Group(lambda: codes, cells)]
+    return [Group(lambda progress: codes, dict.fromkeys(cells, tuple(families)), QUICK)]
 
 
 def quick_run(families=("dmih-auto", "multihash"), **kwargs):
-    return run(groups(), list(families), protocol=QUICK, threads=2, seed=0, **kwargs)
+    return run(Suite(groups(families=families), protocol=QUICK, threads=2), **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +71,7 @@ def by_name(cell_result):
 
 
 def test_all_cells_are_measured_and_right(result):
-    assert [r.cell for r in result.cells] == groups()[0].cells
+    assert [r.cell for r in result.cells] == list(groups()[0].cells)
     assert result.failures() == []
     for cell in result.cells:
         names = by_name(cell)
@@ -121,9 +131,7 @@ def test_a_lying_index_is_caught(monkeypatch):
     result = quick_run(families=["dmih-scan"])
     failures = result.failures()
     assert len(failures) == len(result.cells)
-    _, m = failures[0]
-    assert m.competitor == "dmih-scan"
-    assert "differs from IndexBinaryFlat's in" in m.error
+    assert failures[0].startswith(f"{result.cells[0].cell.id}, dmih-scan: answer differs from")
     assert "differs from IndexBinaryFlat's in" in markdown(result, [])
     assert all(by_name(r)["flat"].success for r in result.cells)
 
@@ -205,7 +213,7 @@ def test_results_of_another_format_are_refused(tmp_path):
 
 
 def test_each_cell_is_written_when_it_is_done(tmp_path):
-    result = quick_run(families=[], cell_folder=tmp_path)
+    result = quick_run(families=[], archive=Archive(tmp_path, {}))
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {f"{r.cell.id}.json" for r in result.cells}
     raw = json.loads((tmp_path / f"{result.cells[0].cell.id}.json").read_text())
@@ -256,9 +264,192 @@ def test_a_busy_machine_is_reported(result):
     assert "1.4" in message
 
 
+def test_range_searches_are_measured_and_checked():
+    codes = synthetic_codes("perceptual", bits=64, n=500, nq=40, seed=0)
+    cells = [
+        Cell("perceptual", kind, 64, 500, 40, 0, batch, 1, radius=20)
+        for kind in codes.queries
+        for batch in (1, 40)
+    ]
+    families = ["dmih-auto", "dmih-engines", "dmih-mih", "dmih-scan", "multihash"]
+    group = Group(lambda progress: codes, dict.fromkeys(cells, families), QUICK)
+    result = run(Suite([group], protocol=QUICK))
+    assert result.failures() == []
+    for r in result.cells:
+        names = by_name(r)
+        assert names["dmih-auto"].recall == names["dmih-auto"].distance_recall == 1.0
+        assert names["dmih-auto"].speedup.median > 0
+    near = by_name(result.cells[2])
+    assert 0 < near["multihash-7x9-nflip0"].recall < 1
+    assert "| radius | competitor |" in markdown(result, [])
+
+
+def test_a_range_search_that_lies_is_caught(monkeypatch):
+    class Lying(DmihScan):
+        def make(self, d):
+            return Liar(super().make(d))
+
+    monkeypatch.setitem(FAMILIES, "dmih-scan", Lying)
+    codes = synthetic_codes("perceptual", bits=64, n=500, nq=40, seed=0)
+    cell = Cell("perceptual", "near-duplicate", 64, 500, 40, 0, 40, 1, radius=20)
+    group = Group(lambda progress: codes, {cell: ["dmih-scan"]}, QUICK)
+    (failure,) = run(Suite([group], protocol=QUICK)).failures()
+    assert failure.startswith(
+        f"{cell.id}, dmih-scan: answer differs from IndexBinaryFlat's in 1 of"
+    )
+
+
+class Recorder(DmihAuto):
+    """dmih-auto, with a log of what is asked of its index."""
+
+    log: ClassVar[list[str]]
+
+    def make(self, d):
+        index, log = super().make(d), self.log
+        search, force = index.search, index.force_engine
+
+        def forced(engine):
+            log.append(f"force {engine}")
+            force(engine)
+
+        def searched(xq, k):
+            log.append("search")
+            return search(xq, k)
+
+        index.force_engine, index.search = forced, searched
+        log.append("make")
+        return index
+
+
+def test_engines_alone_run_on_the_planners_own_index(monkeypatch):
+    log = []
+    monkeypatch.setitem(FAMILIES, "dmih-auto", type("Auto", (Recorder,), {"log": log}))
+    result = run(Suite(groups(families=["dmih-auto", "dmih-engines"])[:1], protocol=QUICK))
+    assert result.failures() == []
+    assert log.count("make") == 2  # the small one to warm up, and the one
+    labels = [b.label for b in result.cells[0].builds]
+    assert labels == ["flat", "dmih-auto"]
+    names = [m.competitor for m in result.cells[0].measurements]
+    assert names == ["flat", "dmih-auto", "dmih-auto+scan", "dmih-auto+probe"]
+    # Whoever has the turn sets its engine, so that nobody runs with another's.
+    turns = [entry for entry in log[log.index("force auto") :] if entry.startswith("force")]
+    assert turns == ["force auto", "force scan", "force probe"] * (len(turns) // 3)
+
+
+def test_regret_is_the_time_over_the_best_engines_of_the_same_round():
+    families = ["flat", "dmih-auto", "dmih-engines", "dmih-engines", "dmih-mih"]
+    seconds = [[9, 9, 9], [2, 3, 4], [1, 9, 8], [5, 2], [4, 4, 2]]
+    timings = [Timing(seconds=s) for s in seconds]
+    assert runner._regret(families, timings) == Spread(2.0, 1.5, 2.0)
+    # Without the engines of the planner there is nothing to compare it with.
+    assert runner._regret(families[:2] + families[4:], timings[:2] + timings[4:]) is None
+    assert runner._regret(families[2:], timings[2:]) is None
+    assert runner._regret(families, [Timing() for _ in families]) is None
+
+
+def test_cells_with_the_engines_have_a_regret(tmp_path):
+    result = run(Suite(groups(families=["dmih-auto", "dmih-engines", "dmih-mih"]), protocol=QUICK))
+    assert all(r.regret.min > 0 for r in result.cells)
+    result.save(tmp_path / "bench.json")
+    assert Run.load(tmp_path / "bench.json") == result
+    rows = [line for line in markdown(result, []).splitlines() if line.startswith("| 1 | ")]
+    with_regret = [line for line in rows if not line.endswith("|  |")]
+    assert with_regret
+    assert all("| dmih-auto |" in line for line in with_regret)
+
+
+def test_each_cell_races_its_own_competitors():
+    (group,) = groups()
+    first, second, *_ = group.cells
+    group = Group(group.load, {first: ["dmih-auto"], second: ["dmih-scan"]}, QUICK)
+    result = run(Suite([group], protocol=QUICK))
+    assert [list(by_name(r)) for r in result.cells] == [
+        ["flat", "dmih-auto"],
+        ["flat", "dmih-scan"],
+    ]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """An archive that holds all the cells but one, and what they were measured by."""
+    archive = Archive(tmp_path, {"build": "1"}, reuse=True)
+    suite = Suite(groups(families=["dmih-scan"]), protocol=QUICK, threads=2)
+    result = run(suite, archive=archive)
+    assert result.reused == 0
+    (tmp_path / f"{result.cells[2].cell.id}.json").unlink()
+    return archive, suite, result
+
+
+def test_what_is_in_the_archive_is_not_measured_again(saved):
+    archive, suite, first = saved
+    second = run(suite, archive=archive)
+    assert second.reused == len(first.cells) - 1
+    assert [r.cell for r in second.cells] == [r.cell for r in first.cells]
+    same = [a == b for a, b in zip(first.cells, second.cells, strict=True)]
+    assert same == [i != 2 for i in range(len(same))]
+    assert run(suite, archive=archive).reused == len(first.cells)
+
+
+def test_data_are_loaded_only_for_what_is_missing(saved):
+    archive, suite, _ = saved
+    run(suite, archive=archive)
+    (group,) = suite.groups
+
+    def load(progress):
+        raise AssertionError("loaded")
+
+    complete = Suite([replace(group, load=load)], protocol=QUICK, threads=2)
+    assert len(run(complete, archive=archive).cells) == len(group.cells)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": replace(QUICK, max_rounds=3)},
+        {"key": {"seed": 1}},
+        {"cells": dict.fromkeys(groups()[0].cells, ("dmih-mih",))},
+    ],
+)
+def test_other_work_is_measured(saved, change):
+    archive, suite, _ = saved
+    (group,) = suite.groups
+    assert run(Suite([replace(group, **change)]), archive=archive).reused == 0
+
+
+def test_a_failure_is_given_another_chance(saved, monkeypatch):
+    archive, suite, _ = saved
+
+    class Lying(DmihScan):
+        def make(self, d):
+            return Liar(super().make(d))
+
+    fresh = replace(archive, reuse=False)
+    with monkeypatch.context() as patch:
+        patch.setitem(FAMILIES, "dmih-scan", Lying)
+        assert run(suite, archive=fresh).failures()
+    again = run(suite, archive=archive)
+    assert (again.reused, again.failures()) == (0, [])
+
+
+def test_a_group_without_data_is_left_out_and_said_so():
+    (here,) = groups(families=["dmih-scan"])
+    cell = Cell("elsewhere", "held-out", 64, 500, 40, 1, 1, 1)
+
+    def load(progress):
+        raise DataUnavailable("not on this planet")
+
+    away = Group(load, {cell: ["dmih-scan"]}, QUICK)
+    result = run(Suite([away, here], protocol=QUICK))
+    assert result.skipped == {cell.id: "not on this planet"}
+    assert len(result.cells) == len(here.cells)
+    assert f"- {cell.id}: not on this planet" in markdown(result, [])
+    assert result.failures() == []
+
+
 def test_cells_have_names_of_their_own():
-    cells = groups()[0].cells
+    cells = list(groups()[0].cells)
     assert len({cell.id for cell in cells}) == len(cells) == 6
+    assert Cell("x", "held-out", 8, 9, 5, 0, 1, 1, 3).id == "x_held-out_d8_n9_nq5_r3_batch1_t1"
     assert {cell.workload for cell in cells} == {"uniform", "uniform, planted"}
 
 

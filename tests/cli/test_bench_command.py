@@ -16,7 +16,7 @@ from faiss_dmih.bench.results import Run
 from faiss_dmih.cli import bench as bench_module
 from faiss_dmih.cli.app import app
 from faiss_dmih.cli.console import progress_bar, show_run
-from faiss_dmih.data import codesets, datasets
+from faiss_dmih.data import GENERATORS, datasets
 
 QUICK = ["--n", "600", "--queries", "20", "--k", "1,3", "--batch", "1,20", "--cell-seconds", "0.02"]
 FEW = ["--competitors", "dmih-auto"]
@@ -263,4 +263,4 @@ def test_preferred_sets_exist():
     assert {*bench_module.PREFERRED, bench_module.FALLBACK, bench_module.DOWNLOADED} <= set(
         datasets.DATASETS
     )
-    assert set(codesets.SYNTHETIC) == {"uniform", "clustered"}
+    assert set(bench_module.SYNTHETIC) <= set(GENERATORS)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from faiss_dmih.data import (
+    GENERATORS,
     HELD_OUT,
     NEAR_DUPLICATE,
     PLANTED,
@@ -77,7 +78,85 @@ def test_clustered_codes_are_near_their_centres():
     assert distances(codes.xb[:100], codes.xb[:100]).mean() > 50
 
 
-@pytest.mark.parametrize("name", ["uniform", "clustered"])
+def test_planted_queries_lie_as_far_away_as_asked():
+    codes = synthetic_codes("uniform", bits=64, n=300, nq=50, seed=0, flips=7)
+    assert distances(codes.queries[PLANTED], codes.xb).min(axis=1).tolist() == [7] * 50
+    assert codes.info == {"seed": 0, "flips": 7}
+
+
+def test_perceptual_hashes_have_versions():
+    codes = synthetic_codes("perceptual", bits=256, n=2000, nq=100, seed=0, copied=0.4, flips=20)
+    among = distances(codes.xb, codes.xb) + 256 * np.eye(len(codes.xb), dtype=int)
+    to_next = among.min(axis=1)
+    # Versions and the images they are made of; the other images are strangers to each other.
+    assert 0.4 < (to_next <= 31).mean() < 0.8
+    assert to_next[to_next > 31].min() > 64
+    assert ((among <= 31).sum(axis=1) > 5).any()
+    near = distances(codes.queries[NEAR_DUPLICATE], codes.xb).min(axis=1)
+    assert near.max() <= 40
+    assert 0 <= near.min() < 5 < near.max()
+    assert distances(codes.queries[HELD_OUT], codes.xb).min() > 64
+
+
+def test_learned_codes_are_few_and_unbalanced():
+    codes = synthetic_codes("learned", bits=64, n=20_000, nq=400, seed=0, classes=5, distinct=300)
+    values, counts = np.unique(codes.xb, axis=0, return_counts=True)
+    assert 200 < len(values) <= 300
+    # The largest class has 1 / (1 + 1/2 + .. + 1/5) of the images, its first code a fifth of that.
+    assert 1500 < counts.max() < 2500
+    apart = distances(values, values)
+    assert 0.1 < (apart < 20).mean() < 0.3  # one class in five is one's own
+    nearest = distances(codes.queries[HELD_OUT], values).min(axis=1)
+    assert 0.4 < (nearest == 0).mean() < 0.8
+    assert nearest.max() < 16
+
+
+def test_equal_codes_are_equal():
+    codes = synthetic_codes("equal", bits=64, n=100, nq=10, seed=0)
+    assert len(np.unique(codes.xb, axis=0)) == 1
+    assert len(np.unique(codes.queries[HELD_OUT], axis=0)) == 10
+
+
+def test_one_bit_is_constant():
+    codes = synthetic_codes("constant-bit", bits=64, n=1000, nq=100, seed=0)
+    means = np.unpackbits(codes.xb, axis=1, bitorder="little").mean(axis=0)
+    assert means[0] == 1.0
+    assert np.abs(means[1:] - 0.5).max() < 0.1
+    assert 0.3 < (codes.queries[HELD_OUT][:, 0] & 1).mean() < 0.7
+
+
+def test_far_queries_are_far_from_every_code():
+    codes = synthetic_codes("far", bits=128, n=1000, nq=50, seed=0)
+    assert distances(codes.queries[HELD_OUT], codes.xb).min() > 80
+    assert (distances(codes.queries[HELD_OUT], codes.xb).max(axis=1) == 128).all()
+
+
+def test_half_of_the_codes_share_a_substring():
+    codes = synthetic_codes("one-bucket", bits=64, n=2000, nq=200, seed=0, shared=20)
+    for array in (codes.xb, codes.queries[HELD_OUT]):
+        prefix = np.unpackbits(array, axis=1, bitorder="little")[:, :20]
+        assert 0.4 < (prefix == 0).all(axis=1).mean() < 0.6
+        assert len(np.unique(array[:, 3:], axis=0)) > 0.99 * len(array)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_keeps_its_promises(name):
+    generator = GENERATORS[name]
+    codes = synthetic_codes(name, bits=48, n=300, nq=20, seed=0)
+    assert (codes.xb.shape, codes.xb.dtype) == ((300, 6), np.uint8)
+    assert codes.xb.flags.c_contiguous
+    assert tuple(codes.queries) == generator.kinds
+    assert all(xq.shape == (20, 6) for xq in codes.queries.values())
+    tiny = synthetic_codes(name, bits=8, n=1, nq=1, seed=0)
+    assert tiny.xb.shape == (1, 1)
+
+
+def test_unknown_options_are_named():
+    with pytest.raises(InputError, match="learned has no option 'flips'; its options are: classes"):
+        synthetic_codes("learned", bits=64, n=5, nq=5, seed=0, flips=3)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
 def test_seeds_decide(name):
     kwargs = {"bits": 64, "n": 500, "nq": 20}
     assert_same(synthetic_codes(name, **kwargs, seed=1), synthetic_codes(name, **kwargs, seed=1))
