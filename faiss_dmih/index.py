@@ -208,7 +208,8 @@ def stats() -> dict[str, int]:
     """What searches have done since the start or ``reset_stats()``, over all indexes.
 
     queries; probes (buckets looked up); candidates (entries met in buckets); compared (of these,
-    codes compared); scanned (codes compared by a scan); fallbacks (times a query was handed from probing to the scan).
+    codes compared); scanned (codes compared by a scan); fallbacks (times a query was handed from
+    probing to the scan).
     """
     return _engine.stats()
 

@@ -116,8 +116,8 @@ def disturbance(run: Run) -> str:
     disturbed = sum(cores > QUIET for cores in run.all_bystanders())
     what = "cells and trials" if run.trials else "cells"
     return (
-        f"Not a quiet machine: in {disturbed} of {len(run.all_bystanders())} {what} others kept more "
-        f"than {QUIET:g} cores busy (up to {run.bystanders():g}). Threaded indexes, "
+        f"Not a quiet machine: in {disturbed} of {len(run.all_bystanders())} {what} others kept "
+        f"more than {QUIET:g} cores busy (up to {run.bystanders():g}). Threaded indexes, "
         "IndexBinaryFlat above all, suffer most, so that ratios mislead; measure again."
     )
 
