@@ -55,7 +55,7 @@ int range_workload(int radius, int d) {
 
 Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries, int threads,
                  int workload)
-    : known_(segment.experiences.of[queries >= 4 * kSample        ? 2
+    : known_(segment.experiences.of[queries >= kLarge             ? 2
                                     : costs.folding_pays(queries) ? 1
                                                                   : 0][workload]),
       large_(queries >= kLarge),

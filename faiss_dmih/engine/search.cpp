@@ -89,7 +89,7 @@ struct ProbePass {
         } else if (!planner->large()) {
             probe(all, planner, [&] { return planner->next_look(); }, left);
         } else {
-            // Every so-manieth is the sample.
+            // The sample is spread over the batch.
             const size_t stride = all.size() / Planner::kSample;
             std::vector<size_t> sample, rest;
             for (size_t q : all) (q % stride == 0 ? sample : rest).push_back(q);
