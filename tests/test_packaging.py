@@ -34,6 +34,7 @@ def test_wheel_from_sdist(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "faiss_dmih/_cuda/README.md" in names
     assert "faiss_dmih/py.typed" in names
+    assert "faiss_dmih/bench/suites/core.toml" in names
     assert any(name.startswith("faiss_dmih/_engine.") and name.endswith(".so") for name in names)
     assert not [name for name in names if name.endswith((".cpp", ".hpp")) or "libfaiss" in name]
 
