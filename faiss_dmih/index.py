@@ -185,11 +185,7 @@ def available_simd_levels() -> tuple[str, ...]:
 
 
 def simd_level() -> str:
-    """The instruction set in use.
-
-    By default the last of ``available_simd_levels()`` that has been tested with all its
-    instructions; ``avx512_vpopcntdq`` has not, and is used only if ``set_simd_level`` says so.
-    """
+    """The instruction set in use: by default the last of ``available_simd_levels()``."""
     return _engine.simd_level()
 
 

@@ -20,7 +20,7 @@ namespace dmih {
 // its entries, a signature in a row; then each code compared, a miss of its own.
 // Measured: docs/algorithm.md.
 constexpr double kEntryItems = 0.1;
-constexpr double kComparedItems = 0.5;
+constexpr double kComparedItems = 1;
 
 // Where a search that is worth probing ends, with so many tables: each probed at radius 0, some at
 // radius 1.

@@ -26,18 +26,21 @@ double weight_of_next(std::atomic<uint32_t>& count, uint32_t of_last) {
     return 1.0 / (std::min(n, of_last - 1) + 1);
 }
 
-// The look that costs least, of those that anything is known of.
+// Of the first `looks` the one that costs least, of those that anything is known of. Of nearly
+// equal ones the longest: it has cost nothing, and there are queries that need more than those
+// seen did.
 template <class CostOf>
-double cheapest(CostOf cost_of) {
-    size_t best = kLooks.size() - 1;
+size_t cheapest(size_t looks, CostOf cost_of) {
+    constexpr double kNearly = 1.02;
+    size_t best = 0;
     double least = 1e300;
-    for (size_t i = 0; i < kLooks.size(); ++i) {
+    for (size_t i = 0; i < looks; ++i) {
         const double cost = cost_of(i);
-        if (cost <= 0 || cost >= least) continue;
-        least = cost;
+        if (cost <= 0 || cost > kNearly * least) continue;
+        least = std::min(cost, least);
         best = i;
     }
-    return kLooks[best];
+    return best;
 }
 
 }  // namespace
@@ -79,9 +82,20 @@ Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries,
     query_ns_ = y - x * item_ns_;
 }
 
-ProbeLimits Planner::limits(double look) const {
-    const double scan = scan_ns_ / item_ns_;
-    return {scan, look * scan, look == kLooks.back()};
+ProbeLimits Planner::limits(double look, double scan_ns) const {
+    return {scan_ns / item_ns_, look * scan_ns_ / item_ns_};
+}
+
+ProbeLimits Planner::longer_than(size_t best) const {
+    // A query's own buckets are worth a look even where a scan costs next to nothing: what items
+    // cost there is learnt from nothing else.
+    constexpr double kItems = 32;
+    constexpr size_t kAlways = 4;
+    const size_t longest = std::clamp(best + 1, kAlways, kLooks.size() - 1);
+    ProbeLimits out = limits(kLooks[longest], scan_ns_);
+    out.look = std::max(out.look, kItems);
+    out.tells_of = longest + 1;
+    return out;
 }
 
 void Planner::expect_scan(double share) {
@@ -102,30 +116,35 @@ double Planner::cost(const Probed& probed, double look) const {
     return std::min(spent, look * scan_ns_) + scan_ns_;
 }
 
-ProbeLimits Planner::best_look(const std::vector<Probed>& sample) const {
-    return limits(cheapest([&](size_t i) {
+ProbeLimits Planner::best_look(const std::vector<Probed>& sample, size_t looks) {
+    const double queries = static_cast<double>(queries_), all = static_cast<double>(sample.size());
+    const auto scanned = [&](size_t i) {
+        return static_cast<double>(
+            std::count_if(sample.begin(), sample.end(),
+                          [&](const Probed& probed) { return !finishes(probed, kLooks[i]); }));
+    };
+    const size_t best = cheapest(looks, [&](size_t i) {
         double sum = 0;
-        size_t scanned = 0;
-        for (const Probed& probed : sample) {
-            sum += cost(probed, kLooks[i]);
-            scanned += !finishes(probed, kLooks[i]);
-        }
-        const double of_one = sum / static_cast<double>(sample.size());
-        return of_one * static_cast<double>(queries_) + (scanned > 0 ? shared_ns_ : 0);
-    }));
+        for (const Probed& probed : sample) sum += cost(probed, kLooks[i]);
+        return sum / all * queries + (scanned(i) > 0 ? shared_ns_ : 0);
+    });
+    known_.best.store(static_cast<uint32_t>(best), std::memory_order_relaxed);
+    // The fewer are left to scan, the more of what is shared falls to each.
+    const double left = queries * (scanned(best) + 1) / (all + 1);
+    return limits(kLooks[best], scan_ns_ + shared_ns_ / left);
 }
 
 ProbeLimits Planner::next_look() {
+    const size_t best = cheapest(
+        kLooks.size(), [&](size_t i) { return known_.look_ns[i].load(std::memory_order_relaxed); });
     const uint32_t number = known_.queries.fetch_add(1, std::memory_order_relaxed);
-    if (number < kFirst || number % kExplore == 0) return longest_look();
-    return limits(
-        cheapest([&](size_t i) { return known_.look_ns[i].load(std::memory_order_relaxed); }));
+    if (number < kFirst || number % kExplore == 0) return longer_than(best);
+    return limits(kLooks[best], scan_ns_);
 }
 
-void Planner::learn(const Probed& probed) {
+void Planner::learn(const Probed& probed, size_t looks) {
     const double weight = weight_of_next(known_.looks, 16);
-    for (size_t i = 0; i < kLooks.size(); ++i)
-        mix(known_.look_ns[i], cost(probed, kLooks[i]), weight);
+    for (size_t i = 0; i < looks; ++i) mix(known_.look_ns[i], cost(probed, kLooks[i]), weight);
 }
 
 void Planner::learn_probe(double items, double ns) {

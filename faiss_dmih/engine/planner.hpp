@@ -22,7 +22,7 @@ struct ScanCosts;
 struct ProbeLimits {
     double scan = 1e300;  // what a scan instead would cost
     double look = 1e300;  // to be spent at most while finishing is expected to cost more than that
-    bool longest = true;  // nothing longer was allowed: what came of it tells of every shorter look
+    size_t tells_of = 0;  // so many of kLooks: what comes of it tells what they would have cost
 };
 
 // What a probe did.
@@ -32,8 +32,9 @@ struct Probed {
     double undecided;  // the look it needed to be decided on; infinite if it never was
 };
 
-// Of a scan's cost: how long a look may be.
-constexpr std::array<double, 5> kLooks{0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2};
+// Of a scan's cost: how long a look may be. Those beyond the first five are tried only where the
+// one before has been the best.
+constexpr std::array<double, 7> kLooks{0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2, 1, 2};
 
 // Running means over recent queries, in nanoseconds of one thread; 0 while nothing is known.
 struct Experience {
@@ -43,6 +44,7 @@ struct Experience {
     // seen, not their mean: most of them may have been short looks.
     std::atomic<float> items{0}, ns{0}, items_items{0}, items_ns{0};
     std::array<std::atomic<float>, kLooks.size()> look_ns{};  // a query, by how far it may look
+    std::atomic<uint32_t> best{0};                            // the look of the last large batch
     std::atomic<uint32_t> queries{0}, looks{0}, probes{0};    // how many are in the means
 };
 
@@ -68,13 +70,15 @@ public:
 
     bool large() const { return large_; }
     // A large batch: first for its sample, then, with what the sample has come to, for the rest.
-    ProbeLimits longest_look() const { return limits(kLooks.back()); }
+    ProbeLimits longest_look() const {
+        return longer_than(known_.best.load(std::memory_order_relaxed));
+    }
     // For want of experience: a scan will have to look at this share of the codes.
     void expect_scan(double share);
-    ProbeLimits best_look(const std::vector<Probed>& sample) const;
+    ProbeLimits best_look(const std::vector<Probed>& sample, size_t looks);
     // Otherwise: for the next query, and what it has come to.
     ProbeLimits next_look();
-    void learn(const Probed& probed);
+    void learn(const Probed& probed, size_t looks);
 
     // A probe, or the mean of several, spent so many items in so many nanoseconds.
     void learn_probe(double items, double ns);
@@ -82,7 +86,8 @@ public:
     void learn_scan(size_t queries, double ns);
 
 private:
-    ProbeLimits limits(double look) const;
+    ProbeLimits limits(double look, double scan_ns) const;
+    ProbeLimits longer_than(size_t best) const;
     bool finishes(const Probed& probed, double look) const;
     double cost(const Probed& probed, double look) const;
 

@@ -9,6 +9,13 @@ namespace {
 constexpr double kNever = std::numeric_limits<double>::infinity();
 constexpr double kGlanceItems = 256;
 
+// Whether the signatures sort out codes farther than `most`: of random ones they keep half at 16
+// of their 32 bits, and reading them has its price.
+bool signatures_tell(const Table& table, int most) {
+    constexpr int kTelling = 15;
+    return !table.signatures.empty() && most <= kTelling;
+}
+
 }  // namespace
 
 template <class Collector>
@@ -41,15 +48,16 @@ Probed Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
         const double expected = front.items[s] - front.items[first];
         const double fullness = s == first ? 1 : std::max(spent() / expected, 0.25);
         const double rest = open ? kNever : fullness * (front.items[need] - front.items[s]);
-        const double step = fullness * (front.items[s + 1] - front.items[s]);
+        const double step = s < first_.size() ? items_of(first_[s])
+                                              : fullness * (front.items[s + 1] - front.items[s]);
         if (rest <= limits.scan)
             decided = true;
         else if (spent() + step > limits.look)
             return {false, spent(), decided ? undecided : kNever};
         else if (!decided)
             undecided = spent() + step;
-        // A ring may still hold far more than expected: never spend more than a scan would.
-        allowed_ = limits.scan;
+        // A ring may still hold far more than expected: never spend more than was thought fit.
+        allowed_ = std::max(limits.scan, limits.look);
         if (s + 1 < steps.size() && steps[s + 1].radius == 0) prefetch_codes(step_of(s + 1));
         if (!ring(step_of(s))) return {false, spent(), undecided};
     }
@@ -63,6 +71,14 @@ void Prober<Collector>::begin(const uint64_t* query, Collector& collector) {
     spent_ = 0;
     n_keys_ = n_slots_ = 0;
     smallest_first();
+}
+
+// While nothing is known every code is compared, soon hardly any.
+template <class Collector>
+double Prober<Collector>::items_of(const Bucket& bucket) const {
+    const uint32_t compared =
+        collector_->bounded() ? 0 : std::min<uint32_t>(bucket.entries, kGroup);
+    return 1 + kEntryItems * bucket.entries + kComparedItems * compared;
 }
 
 template <class Collector>
@@ -131,7 +147,7 @@ void Prober<Collector>::prefetch_offsets(const uint64_t* query) const {
 template <class Collector>
 void Prober<Collector>::prefetch_buckets(const uint64_t* query) const {
     each_first_bucket(query, [&](const Table& table, uint32_t key) {
-        prefetch_bucket(table, table.offsets[key], table.offsets[key + 1]);
+        prefetch_bucket(table, table.offsets[key], table.offsets[key + 1], 0);
         // Little is known when the first buckets are met: most of their codes will be looked at.
         if (key == table.substring.of(query))
             __builtin_prefetch(table.slots.data() + table.offsets[key]);
@@ -151,9 +167,10 @@ void Prober<Collector>::look_ahead(size_t steps) {
 }
 
 template <class Collector>
-void Prober<Collector>::prefetch_bucket(const Table& table, uint32_t begin, uint32_t end) const {
+void Prober<Collector>::prefetch_bucket(const Table& table, uint32_t begin, uint32_t end,
+                                        int most) const {
     if (begin == end) return;
-    const Buffer<uint32_t>& first = table.signatures.empty() ? table.slots : table.signatures;
+    const Buffer<uint32_t>& first = signatures_tell(table, most) ? table.signatures : table.slots;
     __builtin_prefetch(&first[begin]);
     __builtin_prefetch(&first[end - 1]);
 }
@@ -174,12 +191,12 @@ template <class Collector>
 template <class Visit>
 void Prober<Collector>::each_near(const Table& table, uint32_t begin, uint32_t end, int radius,
                                   Visit visit) const {
-    if (table.signatures.empty()) {
+    const int most = collector_->bound() - radius;
+    if (!signatures_tell(table, most)) {
         for (uint32_t p = begin; p < end; ++p) visit(table.slots[p]);
         return;
     }
     const uint32_t signature = table.signature.of(query_);
-    const int most = collector_->bound() - radius;
     for (uint32_t p = begin; p < end; ++p)
         if (__builtin_popcount(table.signatures[p] ^ signature) <= most) visit(table.slots[p]);
 }
@@ -205,10 +222,11 @@ bool Prober<Collector>::ring(const Step& step) {
 template <class Collector>
 bool Prober<Collector>::buckets(const Table& table) {
     uint32_t begin[kGroup], end[kGroup];
+    const int most = collector_->bound() - radius_[table_];
     for (int i = 0; i < n_keys_; ++i) {
         begin[i] = table.offsets[keys_[i]];
         end[i] = table.offsets[keys_[i] + 1];
-        prefetch_bucket(table, begin[i], end[i]);
+        prefetch_bucket(table, begin[i], end[i], most);
     }
     const int n = n_keys_;
     n_keys_ = 0;

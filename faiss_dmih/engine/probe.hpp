@@ -45,13 +45,19 @@ private:
     static constexpr int kFirstGroup = 16;
     static constexpr int kUnpolled = 64;  // groups between questions to `control`
 
+    struct Bucket {
+        Step step;
+        uint32_t entries;
+    };
+
     void begin(const uint64_t* query, Collector& collector);
+    double items_of(const Bucket& bucket) const;
     void smallest_first();
     double spent() const { return spent_ + n_keys_; }
     template <class Visit>
     void each_first_bucket(const uint64_t* query, Visit visit) const;
     void look_ahead(size_t steps);
-    void prefetch_bucket(const Table& table, uint32_t begin, uint32_t end) const;
+    void prefetch_bucket(const Table& table, uint32_t begin, uint32_t end, int most) const;
     void prefetch_codes(const Step& step) const;
     template <class Visit>
     void each_near(const Table& table, uint32_t begin, uint32_t end, int radius, Visit visit) const;
@@ -73,11 +79,7 @@ private:
 
     const uint64_t* query_ = nullptr;
     Collector* collector_ = nullptr;
-    std::vector<int> radius_;  // rho
-    struct Bucket {
-        Step step;
-        uint32_t entries;
-    };
+    std::vector<int> radius_;         // rho
     std::vector<Bucket> first_;       // this query's order of the front's first steps
     uint32_t table_ = 0;              // of the ring being probed
     double spent_ = 0, allowed_ = 0;  // items

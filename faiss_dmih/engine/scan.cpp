@@ -25,6 +25,35 @@ constexpr uint32_t kFewCodes = 4096;    // not worth sharing out among threads
 constexpr uint32_t kFirstCodes = 1024;  // to look at for a first bound, and for each of k
 constexpr uint32_t kFirstCodesPerK = 16;
 
+// The codes that a scan takes its first bound from: of the nearest cluster those that are about as
+// far from its centre as the query is. Near ones are among them, and all of a large cluster would
+// cost more than it tells.
+struct FirstCodes {
+    uint32_t begin, end;
+
+    FirstCodes(const Part& part, const uint16_t* to_centre, uint64_t k) {
+        const Clusters& clusters = *part.clusters();
+        const auto nearest = std::min_element(to_centre, to_centre + clusters.size());
+        const uint32_t c = static_cast<uint32_t>(nearest - to_centre);
+        const int h = *nearest;
+        std::tie(begin, end) = clusters.range(c, h, h);
+        const uint64_t enough = kFirstCodes + kFirstCodesPerK * k;
+        for (int width = 1; end - begin < enough && width < 128 * part.words; width *= 2)
+            std::tie(begin, end) = clusters.range(c, h - width, h + width);
+    }
+
+    // Within it are k of them; a slot is one id at least.
+    int bound(const Part& part, const uint64_t* query, uint64_t k) const {
+        const uint32_t n = end - begin;
+        if (n < k) return 64 * part.words;
+        std::vector<uint16_t> distance(n);
+        const Kernels& kernels = simd::active();
+        kernels.distances(part.code(begin), static_cast<int>(n), part.words, query,
+                          distance.data());
+        return kernels.kth_smallest(distance.data(), static_cast<int>(n), static_cast<int>(k));
+    }
+};
+
 // One call of scan(): what its tasks have in common.
 template <class Collector>
 class Scan {
@@ -122,10 +151,7 @@ private:
                 uint16_t* const own = &distance[i * count];
                 kernels_.distances(clusters_->centres(), static_cast<int>(count), part_.words,
                                    queries_[first + i], own);
-                if (Collector::kLearns)
-                    first_bound(first + i,
-                                static_cast<uint32_t>(std::min_element(own, own + count) - own),
-                                own);
+                if (Collector::kLearns) first_bound(first + i, own);
             }
             for (size_t c = 0; c < count; ++c)
                 for (size_t i = 0; i < n; ++i)
@@ -133,30 +159,17 @@ private:
         });
     }
 
-    // Of the nearest cluster those codes that are about as far from its centre as the query is:
-    // near ones are among them, and all of a large cluster would cost more than it tells. A slot is
-    // one id at least.
-    void first_bound(size_t q, uint32_t nearest, const uint16_t* to_centre) {
+    void first_bound(size_t q, const uint16_t* to_centre) {
         const uint64_t k = collectors_[q]->k();
-        const int h = to_centre[nearest];
-        auto [begin, end] = clusters_->range(nearest, h, h);
-        const uint64_t enough = kFirstCodes + kFirstCodesPerK * k;
-        for (int width = 1; end - begin < enough && width < 128 * part_.words; width *= 2)
-            std::tie(begin, end) = clusters_->range(nearest, h - width, h + width);
+        const FirstCodes first(part_, to_centre, k);
         if (filter_ != nullptr) {
-            scan_rows(queries_[q], *collectors_[q], begin, end);
+            scan_rows(queries_[q], *collectors_[q], first.begin, first.end);
             collectors_[q]->forget(part_.number,
                                    [&](uint32_t slot) { return part_.count(slot, filter_); });
             return;
         }
-        const uint32_t n = end - begin;
-        if (n < k) return;
-        std::vector<uint16_t> distance(n);
-        kernels_.distances(part_.code(begin), static_cast<int>(n), part_.words, queries_[q],
-                           distance.data());
-        collectors_[q]->lower_bound_to(
-            kernels_.kth_smallest(distance.data(), static_cast<int>(n), static_cast<int>(k)));
-        visited_.fetch_add(n, std::memory_order_relaxed);
+        collectors_[q]->lower_bound_to(first.bound(part_, queries_[q], k));
+        visited_.fetch_add(first.end - first.begin, std::memory_order_relaxed);
     }
 
     // Where slots are ids in order, codes tied with the k-th lose to those already found.
@@ -386,20 +399,31 @@ void scan(const Part& part, const std::vector<const uint64_t*>& queries, const F
     Scan<Collector>(part, queries, filter, collectors, control).run();
 }
 
-double share_in_reach(const Part& part, const uint64_t* query, int bound) {
+template <class Collector>
+double expected_share(const Part& part, const uint64_t* query, const Collector& found) {
     const Clusters* clusters = part.clusters();
     if (clusters == nullptr) return 1;
     std::vector<uint16_t> distance(clusters->size());
     simd::active().distances(clusters->centres(), static_cast<int>(clusters->size()), part.words,
                              query, distance.data());
-    uint64_t codes = 0;
-    for (uint32_t c = 0; c < clusters->size(); ++c) {
-        const auto [begin, end] = clusters->range(c, distance[c] - bound, distance[c] + bound);
-        codes += end - begin;
-    }
-    return static_cast<double>(codes) / part.slots;
+    const auto within = [&](int bound) {
+        uint64_t codes = 0;
+        for (uint32_t c = 0; c < clusters->size(); ++c) {
+            const auto [begin, end] = clusters->range(c, distance[c] - bound, distance[c] + bound);
+            codes += end - begin;
+        }
+        return static_cast<double>(codes) / part.slots;
+    };
+    const double last = within(found.bound());
+    if (!Collector::kLearns) return last;
+    // It begins with a bound of its own, and finds what lowers it on the way.
+    const FirstCodes first(part, distance.data(), found.k());
+    const double most = within(std::max(found.bound(), first.bound(part, query, found.k())));
+    return (most + last) / 2;
 }
 
+template double expected_share(const Part&, const uint64_t*, const KnnCollector&);
+template double expected_share(const Part&, const uint64_t*, const RangeCollector&);
 template void scan(const Part&, const std::vector<const uint64_t*>&, const Filter*,
                    const std::vector<KnnCollector*>&, const Control&);
 template void scan(const Part&, const std::vector<const uint64_t*>&, const Filter*,

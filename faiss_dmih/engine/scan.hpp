@@ -17,8 +17,9 @@ template <class Collector>
 void scan(const Part& part, const std::vector<const uint64_t*>& queries, const Filter* filter,
           const std::vector<Collector*>& collectors, const Control& control);
 
-// The share of the part's codes that may be within `bound` of the query, for all that clusters
-// tell.
-double share_in_reach(const Part& part, const uint64_t* query, int bound);
+// The share of the part's codes that a scan is expected to look at for a query, of which `found`
+// knows the final bound.
+template <class Collector>
+double expected_share(const Part& part, const uint64_t* query, const Collector& found);
 
 }  // namespace dmih

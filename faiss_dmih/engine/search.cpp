@@ -93,13 +93,13 @@ struct ProbePass {
             const size_t stride = all.size() / Planner::kSample;
             std::vector<size_t> sample, rest;
             for (size_t q : all) (q % stride == 0 ? sample : rest).push_back(q);
+            const ProbeLimits longest = planner->longest_look();
             const std::vector<Probed> probed =
-                probe(sample, planner, [&] { return planner->longest_look(); }, left);
+                probe(sample, planner, [&] { return longest; }, left);
             double share = 0;
-            for (size_t q : sample)
-                share += share_in_reach(part, queries[q], collectors[q].bound());
+            for (size_t q : sample) share += expected_share(part, queries[q], collectors[q]);
             planner->expect_scan(share / static_cast<double>(sample.size()));
-            const ProbeLimits best = planner->best_look(probed);
+            const ProbeLimits best = planner->best_look(probed, longest.tells_of);
             probe(rest, planner, [&] { return best; }, left);
         }
         return left;
@@ -148,8 +148,8 @@ private:
                 out[i] = prober.run(queries[some[i]], limits, collectors[some[i]],
                                     !glanced.empty() && glanced[some[i]]);
                 spent += out[i].spent;
-                if (limits.longest && planner != nullptr && !planner->large())
-                    planner->learn(out[i]);
+                if (limits.tells_of > 0 && planner != nullptr && !planner->large())
+                    planner->learn(out[i], limits.tells_of);
             }
             const double n = static_cast<double>(end - g * group);
             if (planner != nullptr && spent > 0)

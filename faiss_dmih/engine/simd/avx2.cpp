@@ -47,7 +47,6 @@ struct Avx2 {
 
 const Kernels kAvx2{"avx2",
                     1,
-                    true,
                     Avx2::lanes,
                     rows_avx2,
                     Fold<Avx2>::full_adds,

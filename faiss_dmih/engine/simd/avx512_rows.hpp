@@ -4,7 +4,7 @@
 //                word: for AVX-512BW without VPOPCNTDQ. Per 64 bytes: load with XOR, two ANDs, a
 //                shift, two look-ups, an addition, a sum: 8 operations on two ports, three of them
 //                on port 5, 4 cycles: 16 bytes per cycle where scalar popcount takes 8 (derived).
-//   WordCount    VPOPCNTQ: a load with XOR, and the count. Not timed: see avx512.cpp.
+//   WordCount    VPOPCNTQ: a load with XOR, and the count.
 //
 // For codes of 1, 2 and 4 words the counts of 8 codes are first added crosswise, so that one sum
 // serves all 8. Other codes are summed up one by one, in eight registers that are added likewise.

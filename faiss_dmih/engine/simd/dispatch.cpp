@@ -28,8 +28,7 @@ std::vector<const Kernels*> available() {
 const Kernels& active() {
     const Kernels* kernels = chosen.load(std::memory_order_acquire);
     if (kernels == nullptr) {
-        for (const Kernels* level : available())
-            if (level->tested) kernels = level;
+        kernels = available().back();
         chosen.store(kernels, std::memory_order_release);
     }
     return *kernels;

@@ -48,9 +48,8 @@ constexpr int kMaxLevels = 4;
 
 struct Kernels {
     const char* name;
-    int level;    // its number, below kMaxLevels
-    bool tested;  // with all its instructions; otherwise it is used only when asked for by name
-    int lanes;    // a block has 64 * lanes codes
+    int level;  // its number, below kMaxLevels
+    int lanes;  // a block has 64 * lanes codes
 
     // Writes to index/distance the rows among the first n (in order) whose distance to `query` is
     // at most `bound`; returns how many. Both arrays have room for n.
@@ -102,7 +101,7 @@ extern const Kernels kNeon;
 
 // The levels this processor runs, slowest first.
 std::vector<const Kernels*> available();
-// The level every search uses, process-wide: the fastest tested one until set_active names another.
+// The level every search uses, process-wide: the fastest until set_active names another.
 const Kernels& active();
 bool set_active(const std::string& name);  // false: no such level here
 

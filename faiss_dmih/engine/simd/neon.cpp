@@ -47,7 +47,6 @@ struct Neon {
 
 const Kernels kNeon{"neon",
                     1,
-                    true,
                     Neon::lanes,
                     rows_neon,
                     Fold<Neon>::full_adds,

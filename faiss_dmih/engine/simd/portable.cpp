@@ -44,7 +44,6 @@ struct Generic {
 
 const Kernels kPortable{"portable",
                         0,
-                        true,
                         Generic::lanes,
                         rows_popcount,
                         Fold<Generic>::full_adds,
