@@ -69,7 +69,8 @@ Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries,
       model_ns_(segment.slots * costs.per_code(queries, threads)),
       item_ns_(segment.front.item_ns) {
     const double scan = known_.scan_ns.load(std::memory_order_relaxed);
-    scan_ns_ = scan > 0 ? scan : model_ns_;
+    const double expected = known_.expected.load(std::memory_order_relaxed);
+    scan_ns_ = scan > 0 ? scan : expected > 0 ? expected : model_ns_;
     const double x = known_.items.load(std::memory_order_relaxed);
     const double y = known_.ns.load(std::memory_order_relaxed);
     if (x <= 0) return;
@@ -98,11 +99,17 @@ ProbeLimits Planner::longer_than(size_t best) const {
     return out;
 }
 
+bool Planner::asks_what_to_expect() const {
+    constexpr uint32_t kNowAndThen = 64;
+    return known_.scan_ns.load(std::memory_order_relaxed) <= 0 &&
+           known_.batches.fetch_add(1, std::memory_order_relaxed) % kNowAndThen == 0;
+}
+
 void Planner::expect_scan(double share) {
     // Blocks are needed for a few of their codes, and first bounds, lists and hits take time too.
     constexpr double kBlocks = 1.4, kBeside = 0.15;
-    if (known_.scan_ns.load(std::memory_order_relaxed) <= 0)
-        scan_ns_ = (kBeside + kBlocks * share) * model_ns_;
+    scan_ns_ = (kBeside + kBlocks * share) * model_ns_;
+    known_.expected.store(static_cast<float>(scan_ns_), std::memory_order_relaxed);
 }
 
 bool Planner::finishes(const Probed& probed, double look) const {

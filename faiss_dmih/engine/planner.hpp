@@ -38,7 +38,9 @@ constexpr std::array<double, 7> kLooks{0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2, 1
 
 // Running means over recent queries, in nanoseconds of one thread; 0 while nothing is known.
 struct Experience {
-    std::atomic<float> scan_ns{0};  // a scan of the segment, without what queries share
+    std::atomic<float> scan_ns{0};     // a scan of the segment, without what queries share
+    std::atomic<float> expected{0};    // the same, while nothing is known of it
+    std::atomic<uint32_t> batches{0};  // large ones
     // A probe: items spent, time, items squared, items times time. Its first items are the dearest
     // (nothing is in the caches), so what an item costs is the slope of a line through the probes
     // seen, not their mean: most of them may have been short looks.
@@ -73,7 +75,9 @@ public:
     ProbeLimits longest_look() const {
         return longer_than(known_.best.load(std::memory_order_relaxed));
     }
-    // For want of experience: a scan will have to look at this share of the codes.
+    // For want of experience: what share of the codes a scan looks at, and whether that is to be
+    // found out now. It is kept, and asked for again now and then, since finding out takes time.
+    bool asks_what_to_expect() const;
     void expect_scan(double share);
     ProbeLimits best_look(const std::vector<Probed>& sample, size_t looks);
     // Otherwise: for the next query, and what it has come to.

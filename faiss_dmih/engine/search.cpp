@@ -96,9 +96,11 @@ struct ProbePass {
             const ProbeLimits longest = planner->longest_look();
             const std::vector<Probed> probed =
                 probe(sample, planner, [&] { return longest; }, left);
-            double share = 0;
-            for (size_t q : sample) share += expected_share(part, queries[q], collectors[q]);
-            planner->expect_scan(share / static_cast<double>(sample.size()));
+            if (planner->asks_what_to_expect()) {
+                double share = 0;
+                for (size_t q : sample) share += expected_share(part, queries[q], collectors[q]);
+                planner->expect_scan(share / static_cast<double>(sample.size()));
+            }
             const ProbeLimits best = planner->best_look(probed, longest.tells_of);
             probe(rest, planner, [&] { return best; }, left);
         }
