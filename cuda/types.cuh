@@ -1,5 +1,5 @@
-// Integers by their width. NVRTC has no <cstdint>, and CUDA's atomics know unsigned long long, not the
-// unsigned long that uint64_t is on Linux.
+// Integers by their width. NVRTC has no <cstdint>, and CUDA's atomics know unsigned long long, not
+// the unsigned long that uint64_t is on Linux.
 #pragma once
 
 using u32 = unsigned int;

@@ -35,7 +35,12 @@ class Kernel(Protocol):
     """A compiled kernel."""
 
     def __call__(
-        self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared: int = 0
+        self,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: tuple[Any, ...],
+        *,
+        shared: int = 0,
     ) -> None:
         """Start it on one to three dimensions of blocks and threads.
 
@@ -94,7 +99,9 @@ def instantiations(name: str) -> list[dict[str, int]]:
             choices = [macro.partition("=") for macro in match[1].split()]
             values = [[int(value) for value in listed.split(",")] for _, _, listed in choices]
             names = [macro for macro, _, _ in choices]
-            found += [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values)]
+            found += [
+                dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values)
+            ]
     return found or [{}]
 
 
@@ -152,7 +159,12 @@ class _CudaKernel:
         self._function = function
 
     def __call__(
-        self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared: int = 0
+        self,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: tuple[Any, ...],
+        *,
+        shared: int = 0,
     ) -> None:
         # What a block may have without being asked for; more is an attribute of the function.
         if shared > 48 * 1024 and shared > self._function.max_dynamic_shared_size_bytes:

@@ -1,5 +1,5 @@
-// CUDA C++ as the kernels use it, for a CPU compiler. Where CUDA leaves a result undefined, the shim
-// gives random bits or an error.
+// CUDA C++ as the kernels use it, for a CPU compiler. Where CUDA leaves a result undefined, the
+// shim gives random bits or an error.
 #pragma once
 
 #include <algorithm>
@@ -28,19 +28,19 @@ constexpr int warpSize = 32;
 
 // Vector types.
 
-#define SHIM_VECTOR2(name, scalar)                       \
-    struct alignas(2 * sizeof(scalar)) name {            \
-        scalar x, y;                                     \
-    };                                                   \
-    inline name make_##name(scalar x, scalar y) {        \
-        return {x, y};                                   \
+#define SHIM_VECTOR2(name, scalar)                \
+    struct alignas(2 * sizeof(scalar)) name {     \
+        scalar x, y;                              \
+    };                                            \
+    inline name make_##name(scalar x, scalar y) { \
+        return {x, y};                            \
     }
-#define SHIM_VECTOR4(name, scalar)                                         \
-    struct alignas(16) name {                                              \
-        scalar x, y, z, w;                                                 \
-    };                                                                     \
-    inline name make_##name(scalar x, scalar y, scalar z, scalar w) {      \
-        return {x, y, z, w};                                               \
+#define SHIM_VECTOR4(name, scalar)                                    \
+    struct alignas(16) name {                                         \
+        scalar x, y, z, w;                                            \
+    };                                                                \
+    inline name make_##name(scalar x, scalar y, scalar z, scalar w) { \
+        return {x, y, z, w};                                          \
     }
 SHIM_VECTOR2(int2, int)
 SHIM_VECTOR2(uint2, unsigned)
@@ -64,18 +64,32 @@ template <class T>
 T max(T a, T b) {
     return a < b ? b : a;
 }
-inline int __popc(unsigned x) { return __builtin_popcount(x); }
-inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
-inline int __clz(unsigned x) { return x ? __builtin_clz(x) : 32; }
-inline int __clzll(unsigned long long x) { return x ? __builtin_clzll(x) : 64; }
-inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }
-inline int __ffsll(unsigned long long x) { return __builtin_ffsll(static_cast<long long>(x)); }
+inline int __popc(unsigned x) {
+    return __builtin_popcount(x);
+}
+inline int __popcll(unsigned long long x) {
+    return __builtin_popcountll(x);
+}
+inline int __clz(unsigned x) {
+    return x ? __builtin_clz(x) : 32;
+}
+inline int __clzll(unsigned long long x) {
+    return x ? __builtin_clzll(x) : 64;
+}
+inline int __ffs(unsigned x) {
+    return __builtin_ffs(static_cast<int>(x));
+}
+inline int __ffsll(unsigned long long x) {
+    return __builtin_ffsll(static_cast<long long>(x));
+}
 inline unsigned long long __brevll(unsigned long long x) {
     unsigned long long reversed = 0;
     for (int i = 0; i < 64; i++) reversed |= (x >> i & 1) << (63 - i);
     return reversed;
 }
-inline unsigned __brev(unsigned x) { return static_cast<unsigned>(__brevll(x) >> 32); }
+inline unsigned __brev(unsigned x) {
+    return static_cast<unsigned>(__brevll(x) >> 32);
+}
 inline unsigned __umulhi(unsigned a, unsigned b) {
     return static_cast<unsigned>(static_cast<unsigned long long>(a) * b >> 32);
 }
@@ -109,47 +123,51 @@ inline unsigned shim_lop3(unsigned a, unsigned b, unsigned c, unsigned table) {
 
 // Memory.
 
-#define SHIM_LOAD(name)          \
-    template <class T>           \
-    T name(const T* address) {   \
-        return *address;         \
+#define SHIM_LOAD(name)        \
+    template <class T>         \
+    T name(const T* address) { \
+        return *address;       \
     }
 SHIM_LOAD(__ldg)
 SHIM_LOAD(__ldca)
 SHIM_LOAD(__ldcg)
 SHIM_LOAD(__ldcs)
 #undef SHIM_LOAD
-#define SHIM_STORE(name)                                      \
-    template <class T>                                        \
-    void name(T* address, std::common_type_t<T> value) {      \
-        *address = value;                                     \
+#define SHIM_STORE(name)                                 \
+    template <class T>                                   \
+    void name(T* address, std::common_type_t<T> value) { \
+        *address = value;                                \
     }
 SHIM_STORE(__stcg)
 SHIM_STORE(__stcs)
 #undef SHIM_STORE
 inline void __threadfence() {}
 inline void __threadfence_block() {}
-inline void __nanosleep(unsigned) { shim::sleep(); }
-[[noreturn]] inline void __trap(shim::Site at = shim::here()) { shim::fail("__trap()", at); }
+inline void __nanosleep(unsigned) {
+    shim::sleep();
+}
+[[noreturn]] inline void __trap(shim::Site at = shim::here()) {
+    shim::fail("__trap()", at);
+}
 inline long long clock64() {
     static long long ticks;
     return ticks++;
 }
 
-// Atomics, for the types that CUDA has them for: uint64_t is not one of them, unsigned long long is.
-// One operation at a time runs anyway; what is tried is which thread comes first.
+// Atomics, for the types that CUDA has them for: uint64_t is not one of them, unsigned long long
+// is. One operation at a time runs anyway; what is tried is which thread comes first.
 
-#define SHIM_ATOMIC(name, with_float, replacement)                                             \
-    template <class T>                                                                         \
-    T name(T* address, std::common_type_t<T> value) {                                          \
-        static_assert(std::is_same_v<T, int> || std::is_same_v<T, unsigned> ||                 \
-                          std::is_same_v<T, unsigned long long> ||                             \
-                          (with_float && std::is_same_v<T, float>),                            \
-                      #name " is not defined for this type");                                  \
-        shim::preempt();                                                                       \
-        const T old = *address;                                                                \
-        *address = replacement;                                                                \
-        return old;                                                                            \
+#define SHIM_ATOMIC(name, with_float, replacement)                             \
+    template <class T>                                                         \
+    T name(T* address, std::common_type_t<T> value) {                          \
+        static_assert(std::is_same_v<T, int> || std::is_same_v<T, unsigned> || \
+                          std::is_same_v<T, unsigned long long> ||             \
+                          (with_float && std::is_same_v<T, float>),            \
+                      #name " is not defined for this type");                  \
+        shim::preempt();                                                       \
+        const T old = *address;                                                \
+        *address = replacement;                                                \
+        return old;                                                            \
     }
 template <class T>
 T shim_sum(T a, T b) {
@@ -163,14 +181,16 @@ SHIM_ATOMIC(atomicAdd, true, shim_sum(old, value))
 SHIM_ATOMIC(atomicExch, true, value)
 SHIM_ATOMIC(atomicMin, false, std::min(old, value))
 SHIM_ATOMIC(atomicMax, false, std::max(old, value))
-SHIM_ATOMIC(atomicAnd, false, old & value)
+SHIM_ATOMIC(atomicAnd, false, old& value)
 SHIM_ATOMIC(atomicOr, false, old | value)
 SHIM_ATOMIC(atomicXor, false, old ^ value)
 #undef SHIM_ATOMIC
 inline int atomicSub(int* address, int value) {
     return atomicAdd(address, shim_sum(~value, 1));
 }
-inline unsigned atomicSub(unsigned* address, unsigned value) { return atomicAdd(address, 0 - value); }
+inline unsigned atomicSub(unsigned* address, unsigned value) {
+    return atomicAdd(address, 0 - value);
+}
 template <class T>
 T atomicCAS(T* address, std::common_type_t<T> expected, std::common_type_t<T> value) {
     static_assert(std::is_same_v<T, int> || std::is_same_v<T, unsigned> ||
@@ -203,7 +223,9 @@ inline void __syncwarp(unsigned mask = 0xFFFFFFFF, shim::Site at = shim::here())
 // Operations of a warp.
 
 // Only the caller is sure to be active: on a GPU, too, no more than that may be relied on.
-inline unsigned __activemask() { return 1u << shim::self->lane; }
+inline unsigned __activemask() {
+    return 1u << shim::self->lane;
+}
 
 template <class T>
 uint64_t shim_bits(T value) {
@@ -220,12 +242,12 @@ T shim_value(uint64_t bits) {
     return value;
 }
 
-#define SHIM_SHUFFLE(name, op, type)                                                           \
-    template <class T>                                                                         \
+#define SHIM_SHUFFLE(name, op, type)                                                              \
+    template <class T>                                                                            \
     T name(unsigned mask, T value, type argument, int width = 32, shim::Site at = shim::here()) { \
-        return shim_value<T>(shim::meet_warp(shim::Op::op, mask, shim_bits(value),             \
-                                             static_cast<uint32_t>(argument),                  \
-                                             static_cast<unsigned>(width), at));               \
+        return shim_value<T>(shim::meet_warp(shim::Op::op, mask, shim_bits(value),                \
+                                             static_cast<uint32_t>(argument),                     \
+                                             static_cast<unsigned>(width), at));                  \
     }
 SHIM_SHUFFLE(__shfl_sync, shfl, int)
 SHIM_SHUFFLE(__shfl_up_sync, shfl_up, unsigned)
@@ -250,13 +272,13 @@ unsigned __match_any_sync(unsigned mask, T value, shim::Site at = shim::here()) 
 }
 
 // For int and unsigned; the bitwise ones for unsigned only. sm_80 and later.
-#define SHIM_REDUCE(name, op, with_int)                                                        \
-    template <class T>                                                                         \
-    T name(unsigned mask, T value, shim::Site at = shim::here()) {                             \
-        static_assert(std::is_same_v<T, unsigned> || (with_int && std::is_same_v<T, int>),     \
-                      #name " is not defined for this type");                                  \
-        return static_cast<T>(shim::meet_warp(shim::Op::op, mask, shim_bits(value),            \
-                                              std::is_signed_v<T>, 32, at));                   \
+#define SHIM_REDUCE(name, op, with_int)                                                          \
+    template <class T>                                                                           \
+    T name(unsigned mask, T value, shim::Site at = shim::here()) {                               \
+        static_assert(std::is_same_v<T, unsigned> || (with_int && std::is_same_v<T, int>),       \
+                      #name " is not defined for this type");                                    \
+        return static_cast<T>(                                                                   \
+            shim::meet_warp(shim::Op::op, mask, shim_bits(value), std::is_signed_v<T>, 32, at)); \
     }
 SHIM_REDUCE(__reduce_add_sync, reduce_add, true)
 SHIM_REDUCE(__reduce_min_sync, reduce_min, true)
@@ -309,9 +331,7 @@ struct Entry<kernel> {
     static void unpack(Argument* arguments, std::index_sequence<i...>) {
         kernel(value_of<std::remove_cv_t<P>>(arguments[i])...);
     }
-    static void invoke(Argument* arguments) {
-        unpack(arguments, std::index_sequence_for<P...>());
-    }
+    static void invoke(Argument* arguments) { unpack(arguments, std::index_sequence_for<P...>()); }
     static constexpr Kernel describe(const char* name, unsigned max_threads) {
         return {name, invoke, parameters, sizeof...(P), max_threads};
     }

@@ -1,5 +1,6 @@
-// A fiber: a stack of its own and a switch to it. swapcontext makes a system call for the signal mask at
-// every switch; the switches below save what the calling convention says survives a call, and no more.
+// A fiber: a stack of its own and a switch to it. swapcontext makes a system call for the signal
+// mask at every switch; the switches below save what the calling convention says survives a call,
+// and no more.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +19,9 @@ struct Context {
     ucontext_t state;
 };
 
-inline void switch_context(Context& from, Context& to) { swapcontext(&from.state, &to.state); }
+inline void switch_context(Context& from, Context& to) {
+    swapcontext(&from.state, &to.state);
+}
 
 // `enter` must not return.
 inline void make_context(Context& context, char* stack, size_t bytes, void (*enter)()) {

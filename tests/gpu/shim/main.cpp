@@ -1,5 +1,5 @@
-// A program around the kernels of one file, for sanitizers: reads a launch from a file, runs it over
-// copies of the arrays that are exactly as large as they are, and writes them back.
+// A program around the kernels of one file, for sanitizers: reads a launch from a file, runs it
+// over copies of the arrays that are exactly as large as they are, and writes them back.
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -39,8 +39,8 @@ int main(int argc, char** argv) {
         read(file, static_cast<char*>(argument.data), argument.bytes);
     }
     char error[4096];
-    if (shim_launch(shim_kernels, argv[1], &launch, arguments.data(),
-                    static_cast<unsigned>(count), error, sizeof error) != 0) {
+    if (shim_launch(shim_kernels, argv[1], &launch, arguments.data(), static_cast<unsigned>(count),
+                    error, sizeof error) != 0) {
         std::fprintf(stderr, "%s\n", error);
         return 3;
     }

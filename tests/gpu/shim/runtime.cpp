@@ -61,7 +61,8 @@ struct Random {
     uint32_t below(size_t n) { return static_cast<uint32_t>(((*this)() >> 32) * n >> 32); }
 };
 
-// Shared memory of one kind: variables, with guards between them that must stay as they were filled.
+// Shared memory of one kind: variables, with guards between them that must stay as they were
+// filled.
 struct Arena {
     struct Variable {
         const char* name;
@@ -254,7 +255,8 @@ void open_barrier() {
     for (const Thread& t : threads) {
         if (t.exited) continue;
         if (!first) first = &t;
-        if (!same_meeting(t, *first)) stop(block_name() + ": different barriers" + who_waits_where());
+        if (!same_meeting(t, *first))
+            stop(block_name() + ": different barriers" + who_waits_where());
         count += t.value != 0;
     }
     const Op op = first->op;
@@ -549,7 +551,9 @@ void* static_shared(const char* name, size_t bytes, size_t alignment) {
     return address;
 }
 
-void* dynamic_shared() { return dynamic_memory; }
+void* dynamic_shared() {
+    return dynamic_memory;
+}
 
 }  // namespace shim
 

@@ -1,8 +1,8 @@
-// What runs CUDA threads on one CPU thread: a fiber each, switched at barriers, at warp-wide operations
-// and now and then at atomics. Blocks run one after another, in random order.
+// What runs CUDA threads on one CPU thread: a fiber each, switched at barriers, at warp-wide
+// operations and now and then at atomics. Blocks run one after another, in random order.
 //
-// Threads of a warp do not run in step: each runs on until an operation for which it must meet others.
-// This is more than any GPU takes advantage of, so that what works only in step is found.
+// Threads of a warp do not run in step: each runs on until an operation for which it must meet
+// others. This is more than any GPU takes advantage of, so that what works only in step is found.
 #pragma once
 
 #include <cstddef>
@@ -90,8 +90,8 @@ SHIM_EXPORT void sleep();
 SHIM_EXPORT void* static_shared(const char* name, size_t bytes, size_t alignment);
 SHIM_EXPORT void* dynamic_shared();
 
-// T may be an array. Each use in the source passes a lambda of its own, whose type tells the variables
-// of one function from those of another, and of one instantiation from those of the next.
+// T may be an array. Each use in the source passes a lambda of its own, whose type tells the
+// variables of one function from those of another, and of one instantiation from those of the next.
 template <class T, class Tag>
 T& shared(Tag, const char* name, size_t alignment = alignof(T)) {
     static uint64_t launch;
