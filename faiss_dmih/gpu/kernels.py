@@ -8,8 +8,8 @@ written in its first lines, one combination of macros for each choice of values:
 Several such lines add up; without one, the file is compiled once, without macros. Only what is
 declared can be launched, because only that is compiled for every architecture by the tests.
 
-Headers are included with quotes, relative to the file that includes them. There are no others: NVRTC
-comes without the standard library.
+Headers are included with quotes, relative to the file that includes them. There are no others:
+NVRTC comes without the standard library.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Kernel(Protocol):
     ) -> None:
         """Start it on one to three dimensions of blocks and threads.
 
-        `args` are arrays and NumPy scalars (`np.int32(3)`), of the types of the kernel's parameters:
-        nothing is converted. `shared` is the dynamic shared memory of a block in bytes.
+        `args` are arrays and NumPy scalars (`np.int32(3)`) of the types of the kernel's
+        parameters: nothing is converted. `shared` is a block's dynamic shared memory in bytes.
         """
 
 
@@ -93,7 +93,7 @@ def source(name: str, defines: dict[str, int]) -> str:
 
 def instantiations(name: str) -> list[dict[str, int]]:
     """All combinations of macros that `<name>.cu` is declared to be compiled with."""
-    found = []
+    found = list[dict[str, int]]()
     for line in _head(_path(name).read_text()):
         if match := _COMPILE.match(line):
             choices = [macro.partition("=") for macro in match[1].split()]
@@ -146,7 +146,7 @@ def _lines(path: Path, text: str, seen: set[Path]) -> Iterator[str]:
 
 
 class CudaLauncher:
-    """Kernels on the current CUDA device, compiled by CuPy at first use and cached by it on disk."""
+    """Kernels on the current CUDA device, compiled at first use; CuPy caches them on disk."""
 
     def kernel(self, file: str, name: str, **defines: int) -> Kernel:
         device = int(_cupy().cuda.Device().id)
@@ -197,5 +197,5 @@ def _cupy() -> Any:
 
 @cache
 def _module(device: int, file: str, defines: tuple[tuple[str, int], ...]) -> Any:
-    """Compiled for that device, which must be the current one: CuPy asks it for its architecture."""
+    """Compiled for that device, which must be current: CuPy asks it for its architecture."""
     return _cupy().RawModule(code=source(file, dict(defines)), options=("-std=c++17",))

@@ -1,4 +1,4 @@
-"""The launchers that every kernel is tested on: the shim by several seeds and sanitized, and a GPU."""
+"""The launchers that every kernel is tested on: the shim by two seeds and sanitized, and a GPU."""
 
 from __future__ import annotations
 

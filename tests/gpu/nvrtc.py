@@ -10,7 +10,6 @@ import importlib.metadata
 import struct
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from faiss_dmih.gpu import kernels
 
@@ -40,7 +39,7 @@ def library() -> ctypes.CDLL:
 
 
 def compile_cubin(text: str, architecture: str) -> tuple[bytes, str]:
-    """The cubin, and what the compiler had to say. Raises RuntimeError with that if there is none."""
+    """The cubin, and what the compiler said. Raises RuntimeError with that if there is none."""
     nvrtc, program = library(), ctypes.c_void_p()
     options = [b"-std=c++17", b"-arch=" + architecture.encode()]
     _check(

@@ -1,14 +1,14 @@
 """The CPU's side of `faiss_dmih.gpu.kernels.Launcher`.
 
 A kernel file is compiled by the C++ compiler against `cuda_shim.hpp`; `runtime.cpp` runs each CUDA
-thread as a fiber. A seed decides in which order threads and blocks run and what uninitialised shared
-memory holds, so that a kernel which depends on either gives other answers for other seeds. What is
-certainly wrong is a `KernelFault` that names kernel, block, threads and source lines: threads that
-wait for others in vain, different operations that meet, writes beside shared variables, arguments of
-other types than the parameters.
+thread as a fiber. A seed decides in which order threads and blocks run and what uninitialised
+shared memory holds, so that a kernel which depends on either gives other answers for other seeds.
+What is certainly wrong is a `KernelFault` that names kernel, block, threads and source lines:
+threads that wait for others in vain, different operations that meet, writes beside shared
+variables, arguments of other types than the parameters.
 
-With `sanitize`, launches run in a process of their own under AddressSanitizer and UBSan, over copies
-of the arrays that end where they end.
+With `sanitize`, launches run in a process of their own under AddressSanitizer and UBSan, over
+copies of the arrays that end where the arrays end.
 """
 
 from __future__ import annotations
