@@ -215,6 +215,12 @@ def test_what_depends_on_chance_varies(name: str, threads: int, shim_cache: Path
     assert len({out.tobytes() for out in found}) == len(found)
 
 
+def test_updates_without_atomics_lose(shim_cache: Path) -> None:
+    found = [out[0] for out in answers("counts_without_atomics", shim_cache, 1024)]
+    assert 0 < max(found) < 1024
+    assert len(set(found)) > 1
+
+
 @pytest.mark.parametrize("sanitize", [False, True])
 @pytest.mark.parametrize("name", ["beyond_static", "beyond_dynamic"])
 def test_writes_beside_shared_memory(name: str, sanitize: bool, shim_cache: Path) -> None:

@@ -73,6 +73,10 @@ extern "C" __global__ void uninitialised_dynamic(unsigned* __restrict__ out) {
     out[threadIdx.x] = values[threadIdx.x];
 }
 
+extern "C" __global__ void counts_without_atomics(unsigned* __restrict__ out) {
+    out[0]++;
+}
+
 // Shuffles from a lane that does not take part.
 extern "C" __global__ void inactive_source(unsigned* __restrict__ out) {
     if (threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(0xFFFFu, threadIdx.x, 20);

@@ -159,7 +159,7 @@ inline long long clock64() {
 
 #define SHIM_ATOMIC(name, with_float, replacement)                             \
     template <class T>                                                         \
-    T name(T* address, std::common_type_t<T> value) {                          \
+    SHIM_AT_ONCE T name(T* address, std::common_type_t<T> value) {             \
         static_assert(std::is_same_v<T, int> || std::is_same_v<T, unsigned> || \
                           std::is_same_v<T, unsigned long long> ||             \
                           (with_float && std::is_same_v<T, float>),            \
@@ -192,7 +192,7 @@ inline unsigned atomicSub(unsigned* address, unsigned value) {
     return atomicAdd(address, 0 - value);
 }
 template <class T>
-T atomicCAS(T* address, std::common_type_t<T> expected, std::common_type_t<T> value) {
+SHIM_AT_ONCE T atomicCAS(T* address, std::common_type_t<T> expected, std::common_type_t<T> value) {
     static_assert(std::is_same_v<T, int> || std::is_same_v<T, unsigned> ||
                       std::is_same_v<T, unsigned long long> || std::is_same_v<T, unsigned short>,
                   "atomicCAS is not defined for this type");

@@ -8,7 +8,8 @@ threads that wait for others in vain, different operations that meet, writes bes
 variables, arguments of other types than the parameters.
 
 With `sanitize`, launches run in a process of their own under AddressSanitizer and UBSan, over
-copies of the arrays that end where the arrays end.
+copies of the arrays that end where the arrays end. Threads are then switched at meetings and
+atomics only, not at every access to memory.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _FLAGS = (
     *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fno-strict-aliasing"),
     *(f"-I{_HERE}", "-DDMIH_SHIM"),
 )
+# Lets threads be switched between any two accesses to memory, so that updates without atomics lose.
+_INTERLEAVE = ("-fsanitize=thread",)
 _SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _SHARED = re.compile(
     r"(?P<extern>extern\s+)?__shared__\s+(?:(?:__align__|alignas)\s*\((?P<align>[^()]+)\)\s*)?"
@@ -119,27 +122,29 @@ class ShimLauncher:
 
     def _build(self, text: str) -> ctypes.PyDLL | Path:
         # Itself it is not sanitized: it hands out memory, and says what of it may be touched.
-        runtime_flags = (*self._flags, "-O2", *["-DSHIM_ASAN"] * self._sanitize, "-shared")
-        runtime = self._compile((_HERE / "runtime.cpp").read_text(), runtime_flags)
+        optimised = ("-O2", *["-DSHIM_ASAN"] * self._sanitize)
+        runtime = self._compile((_HERE / "runtime.cpp").read_text(), optimised, ("-shared",))
         if self._sanitize:
             text += (_HERE / "main.cpp").read_text()
-            return self._compile(text, (*self._flags, *_SANITIZE, str(runtime)))
-        return ctypes.PyDLL(str(self._compile(text, (*self._flags, "-shared", str(runtime)))))
+            return self._compile(text, _SANITIZE, (*_SANITIZE, str(runtime)))
+        # ThreadSanitizer's own library is not linked: the runtime is in its place.
+        return ctypes.PyDLL(str(self._compile(text, _INTERLEAVE, ("-shared", str(runtime)))))
 
-    def _compile(self, text: str, flags: tuple[str, ...]) -> Path:
-        """The output of the compiler for this text, which is not asked twice."""
+    def _compile(self, text: str, flags: tuple[str, ...], link: tuple[str, ...]) -> Path:
+        """The output of compiler and linker for this text, who are not asked twice."""
+        flags = (*self._flags, *flags)
         headers = [path.read_text() for path in sorted(_HERE.glob("*.hpp"))]
-        key = hashlib.sha256(repr((_compiler(), flags, text, headers)).encode()).hexdigest()[:24]
+        key = hashlib.sha256(repr((_compiler(), flags, link, text, headers)).encode()).hexdigest()[
+            :24
+        ]
         output = self._cache / f"{key}.so"
         if not output.exists():
             self._cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._cache) as scratch:
                 unit, made = Path(scratch) / "unit.cpp", Path(scratch) / "made"
                 unit.write_text(text)
-                command = [_compiler()[0], str(unit), *flags, "-o", str(made)]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode != 0:
-                    raise KernelFault(f"{' '.join(command)}\n{done.stderr}")
+                _run_compiler("-c", str(unit), *flags, "-o", f"{unit}.o")
+                _run_compiler(f"{unit}.o", *link, "-o", str(made))
                 made.replace(output)
         return output
 
@@ -180,6 +185,13 @@ def _compiler() -> tuple[str, str]:
         raise KernelFault("the shim needs a C++ compiler")
     version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True)
     return found, version.stdout
+
+
+def _run_compiler(*arguments: str) -> None:
+    command = [_compiler()[0], *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise KernelFault(f"{' '.join(command)}\n{done.stderr}")
 
 
 def _argument(value: Any) -> _Argument:

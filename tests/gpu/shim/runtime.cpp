@@ -526,7 +526,7 @@ uint64_t meet_warp(Op op, uint32_t mask, uint64_t value, uint32_t argument, unsi
 }
 
 void preempt() {
-    if (random_bits() & 7) return;
+    if (!self || random_bits() & 15) return;
     ready.push_back(self);
     reschedule();
 }
@@ -556,6 +556,31 @@ void* dynamic_shared() {
 }
 
 }  // namespace shim
+
+// What ThreadSanitizer's instrumentation calls before each access to memory that others can see.
+#define SHIM_ACCESS(name)                     \
+    extern "C" SHIM_EXPORT void name(void*) { \
+        shim::preempt();                      \
+    }
+#define SHIM_ACCESSES(kind)       \
+    SHIM_ACCESS(__tsan_##kind##1) \
+    SHIM_ACCESS(__tsan_##kind##2) \
+    SHIM_ACCESS(__tsan_##kind##4) \
+    SHIM_ACCESS(__tsan_##kind##8) \
+    SHIM_ACCESS(__tsan_##kind##16)
+SHIM_ACCESSES(read)
+SHIM_ACCESSES(write)
+SHIM_ACCESSES(unaligned_read)
+SHIM_ACCESSES(unaligned_write)
+extern "C" SHIM_EXPORT void __tsan_read_range(void*, size_t) {
+    shim::preempt();
+}
+extern "C" SHIM_EXPORT void __tsan_write_range(void*, size_t) {
+    shim::preempt();
+}
+extern "C" SHIM_EXPORT void __tsan_func_entry(void*) {}
+extern "C" SHIM_EXPORT void __tsan_func_exit() {}
+extern "C" SHIM_EXPORT void __tsan_init() {}
 
 int shim_launch(const shim::Kernel* table, const char* name, const shim::Launch* launch,
                 shim::Argument* arguments, unsigned argument_count, char* error,

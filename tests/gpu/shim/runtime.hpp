@@ -1,5 +1,7 @@
 // What runs CUDA threads on one CPU thread: a fiber each, switched at barriers, at warp-wide
-// operations and now and then at atomics. Blocks run one after another, in random order.
+// operations, and now and then before an atomic or any access to memory: kernels are compiled with
+// ThreadSanitizer's instrumentation, whose calls lead here. Blocks run one after another, in random
+// order.
 //
 // Threads of a warp do not run in step: each runs on until an operation for which it must meet
 // others. This is more than any GPU takes advantage of, so that what works only in step is found.
@@ -11,6 +13,7 @@
 #include "fiber.hpp"
 
 #define SHIM_EXPORT __attribute__((visibility("default")))
+#define SHIM_AT_ONCE __attribute__((no_sanitize("thread")))  // no thread comes between
 
 namespace shim {
 
@@ -80,7 +83,7 @@ SHIM_EXPORT uint64_t meet_block(Op op, bool predicate, Site at);
 SHIM_EXPORT uint64_t meet_warp(Op op, uint32_t mask, uint64_t value, uint32_t argument,
                                unsigned width, Site at);
 
-// At an atomic: sometimes another thread goes first.
+// Before an access to memory: sometimes another thread goes first.
 SHIM_EXPORT void preempt();
 SHIM_EXPORT void sleep();
 
@@ -93,7 +96,7 @@ SHIM_EXPORT void* dynamic_shared();
 // T may be an array. Each use in the source passes a lambda of its own, whose type tells the
 // variables of one function from those of another, and of one instantiation from those of the next.
 template <class T, class Tag>
-T& shared(Tag, const char* name, size_t alignment = alignof(T)) {
+SHIM_AT_ONCE T& shared(Tag, const char* name, size_t alignment = alignof(T)) {
     static uint64_t launch;
     static void* address;
     if (launch != launch_number) {
