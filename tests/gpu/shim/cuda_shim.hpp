@@ -2,7 +2,7 @@
 // shim gives random bits or an error.
 #pragma once
 
-#include <algorithm>
+#include <algorithm>  // for what launcher.py writes
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -179,8 +179,8 @@ T shim_sum(T a, T b) {
 }
 SHIM_ATOMIC(atomicAdd, true, shim_sum(old, value))
 SHIM_ATOMIC(atomicExch, true, value)
-SHIM_ATOMIC(atomicMin, false, std::min(old, value))
-SHIM_ATOMIC(atomicMax, false, std::max(old, value))
+SHIM_ATOMIC(atomicMin, false, min<T>(old, value))
+SHIM_ATOMIC(atomicMax, false, max<T>(old, value))
 SHIM_ATOMIC(atomicAnd, false, old& value)
 SHIM_ATOMIC(atomicOr, false, old | value)
 SHIM_ATOMIC(atomicXor, false, old ^ value)

@@ -41,8 +41,6 @@ extern "C" void shim_switch(void** from, void* to);
 #ifdef __x86_64__
 asm(R"(
 .text
-.hidden shim_switch
-.globl shim_switch
 .type shim_switch, @function
 shim_switch:
     pushq %rbp
@@ -67,8 +65,6 @@ constexpr size_t kReturnWord = 6;
 #else
 asm(R"(
 .text
-.hidden shim_switch
-.globl shim_switch
 .type shim_switch, %function
 shim_switch:
     stp x19, x20, [sp, #-160]!
