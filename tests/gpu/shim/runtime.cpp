@@ -469,7 +469,7 @@ void run(const Kernel& which, const Launch& launch, Argument* arguments, unsigne
     kernel = &which;
     kernel_arguments = arguments;
     launch_number++;
-    random_bits.state = mix(launch.seed) + mix(mix(launch_number));
+    random_bits.state = mix(launch.seed);
     grid_size = {gx, gy, gz};
     block_size = {bx, by, bz};
     reserve_stacks(block_threads);
