@@ -95,7 +95,7 @@ class ShimLauncher:
         self._launches = itertools.count()
         self._sanitize = sanitize
         self._flags = (*_FLAGS, f"-D__CUDA_ARCH__={arch}", *flags)
-        self._built: dict[tuple[Any, ...], ctypes.PyDLL | Path] = {}
+        self._built: dict[tuple[Any, ...], ctypes.PyDLL | Path | KernelFault] = {}
 
     def kernel(self, file: str, name: str, **defines: int) -> kernels.Kernel:
         text = kernels.source(file, defines)
@@ -103,13 +103,14 @@ class ShimLauncher:
             raise KernelFault(f"{file}.cu has no kernel {name}: {[*kernels.kernels_in(text)]}")
         key = (file, *sorted(defines.items()))
         if key not in self._built:
-            self._built[key] = self._build(translate(text))
+            try:
+                self._built[key] = self._build(translate(text))
+            except KernelFault as fault:  # the same the next time: Hypothesis tries again and again
+                self._built[key] = fault
         built = self._built[key]
-        run = (
-            partial(_run_here, built)
-            if isinstance(built, ctypes.PyDLL)
-            else partial(_run_apart, built)
-        )
+        if isinstance(built, KernelFault):
+            raise built
+        run = partial(_run_apart if isinstance(built, Path) else _run_here, built)
 
         def launch(
             grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared: int = 0
