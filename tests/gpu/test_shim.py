@@ -239,6 +239,7 @@ SANITIZED = {
         "heap-buffer-overflow",
         (np.zeros(32, np.uint32), np.zeros(32, np.uint32)),
     ),
+    "reads_beyond_dynamic": ("use-after-poison", (np.full(1, 4, np.int32),)),
     "shifts_too_far": ("shift exponent 32", (np.zeros(1, np.uint32), np.int32(32))),
     "unaligned": ("misaligned address", (np.zeros(32, np.uint32),)),
 }
@@ -249,7 +250,7 @@ def test_sanitizers(name: str, shim_cache: Path) -> None:
     message, args = SANITIZED[name]
     kernel = ShimLauncher(shim_cache, sanitize=True).kernel(FAULTY, name)
     with pytest.raises(KernelFault, match=f"(?s){message}.*faulty.cu|faulty.cu.*{message}"):
-        kernel((1,), (32,), args)
+        kernel((1,), (32,), args, shared=16)
 
 
 @pytest.mark.parametrize("sanitize", [False, True])

@@ -89,6 +89,12 @@ extern "C" __global__ void beyond_static(int* __restrict__ out) {
     out[1] = start[0];
 }
 
+extern "C" __global__ void reads_beyond_dynamic(int* __restrict__ out) {
+    extern __shared__ int values[];
+    values[0] = 0;
+    out[0] = values[out[0]];
+}
+
 extern "C" __global__ void beyond_dynamic(int* __restrict__ out) {
     extern __shared__ int values[];
     values[out[0]] = 7;
