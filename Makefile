@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINE := $(shell find faiss_dmih/engine -name '*.?pp')
+CUDA := $(shell find cuda tests/gpu -name '*.cu' -o -name '*.cuh' -o -name '*.?pp')
 
 .PHONY: demo test lint format dist clean
 .DELETE_ON_ERROR:
@@ -21,12 +22,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(ENGINE)
+	$(BIN)/clang-format --dry-run -Werror $(ENGINE) $(CUDA)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(ENGINE)
+	$(BIN)/clang-format -i $(ENGINE) $(CUDA)
 
 dist: $(VENV)/.installed-dev
 	$(BIN)/python -m build --outdir dist .

@@ -32,7 +32,7 @@ def test_wheel_from_sdist(tmp_path: Path) -> None:
     run(sys.executable, "-m", "build", "--outdir", tmp_path, ROOT, cwd=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "faiss_dmih/_cuda/README.md" in names
+    assert "faiss_dmih/_cuda/offsets.cu" in names
     assert "faiss_dmih/py.typed" in names
     assert "faiss_dmih/bench/suites/core.toml" in names
     assert any(name.startswith("faiss_dmih/_engine.") and name.endswith(".so") for name in names)
@@ -52,6 +52,9 @@ def test_wheel_from_sdist(tmp_path: Path) -> None:
         "index = faiss.IndexBinaryIDMap2(faiss_dmih.IndexDMIH(64))\n"
         "index.add_with_ids(xb, np.arange(80_000) + 5)\n"
         "assert (index.search(xb[::100], 1)[1].ravel() == np.arange(5, 80_005, 100)).all()\n"
+        "from faiss_dmih.gpu import kernels\n"
+        "assert kernels.source('offsets', {'kWords': 1})\n"
+        "assert kernels.folder().parent.name == 'faiss_dmih'\n"
         "print(faiss_dmih.__file__)"
     )
     where = run(sys.executable, "-S", "-c", script, cwd=tmp_path, PYTHONPATH=path)

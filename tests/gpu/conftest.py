@@ -1,0 +1,54 @@
+"""The launchers that every kernel is tested on: the shim by two seeds and sanitized, and a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from shim import ShimLauncher
+
+from faiss_dmih.gpu import kernels
+
+
+class OverNumpy:
+    """A CUDA launcher that takes NumPy arrays: copied there and back."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._launcher = kernels.CudaLauncher()
+
+    def kernel(self, file: str, name: str, **defines: int) -> kernels.Kernel:
+        compiled = self._launcher.kernel(file, name, **defines)
+
+        def launch(
+            grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared: int = 0
+        ) -> None:
+            there = [self._cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
+            compiled(grid, block, tuple(there), shared=shared)
+            for here, copy in zip(args, there, strict=True):
+                if isinstance(here, np.ndarray) and here.flags.writeable:
+                    here[...] = copy.get()
+
+        return launch
+
+
+@pytest.fixture(scope="session")
+def shim_cache(request: pytest.FixtureRequest) -> Path:
+    """Outlives the session: what is found there is named by all that it was compiled from."""
+    return Path(request.config.cache.mkdir("shim"))
+
+
+@pytest.fixture(scope="session", params=["seed 1", "seed 2", "sanitized", "cuda"])
+def launcher(request: pytest.FixtureRequest, shim_cache: Path) -> kernels.Launcher:
+    if request.param == "sanitized":
+        return ShimLauncher(shim_cache, sanitize=True)
+    if request.param.startswith("seed"):
+        return ShimLauncher(shim_cache, seed=int(request.param[5:]))
+    cupy = pytest.importorskip("cupy", reason="no CuPy, so no GPU", exc_type=ImportError)
+    try:
+        cupy.cuda.Device().use()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"no GPU: {error}")
+    return OverNumpy(cupy)

@@ -1,0 +1,598 @@
+#include "runtime.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#ifdef SHIM_ASAN
+extern "C" void __asan_poison_memory_region(const volatile void* address, size_t bytes);
+extern "C" void __asan_unpoison_memory_region(const volatile void* address, size_t bytes);
+#else
+static void __asan_poison_memory_region(const volatile void*, size_t) {}
+static void __asan_unpoison_memory_region(const volatile void*, size_t) {}
+#endif
+
+namespace shim {
+
+struct Warp {
+    Thread* lanes;
+    uint32_t alive;
+    uint32_t waiting;
+};
+
+Thread* self;
+Index3 block_index, block_size, grid_size;
+uint64_t launch_number;
+
+namespace {
+
+constexpr size_t kStackBytes = 256 << 10;  // of which untouched pages cost nothing
+constexpr size_t kPage = 4096;
+constexpr size_t kArenaBytes = 256 << 10;
+constexpr size_t kStaticBytes = 48 << 10;    // limits of the hardware
+constexpr size_t kDynamicBytes = 227 << 10;  // (sm_90; others have less)
+constexpr size_t kGuard = 256;
+constexpr unsigned kWarp = 32;
+constexpr uint64_t kSleepsWithoutNews = 1'000'000;
+
+constexpr const char* kOpNames[] = {
+    "__syncthreads",     "__syncthreads_count", "__syncthreads_and", "__syncthreads_or",
+    "__syncwarp",        "__shfl_sync",         "__shfl_up_sync",    "__shfl_down_sync",
+    "__shfl_xor_sync",   "__ballot_sync",       "__all_sync",        "__any_sync",
+    "__match_any_sync",  "__reduce_add_sync",   "__reduce_min_sync", "__reduce_max_sync",
+    "__reduce_and_sync", "__reduce_or_sync",    "__reduce_xor_sync",
+};
+
+uint64_t mix(uint64_t x) {  // splitmix64
+    x += 0x9E3779B97F4A7C15;
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
+    x = (x ^ x >> 27) * 0x94D049BB133111EB;
+    return x ^ x >> 31;
+}
+
+struct Random {
+    uint64_t state;
+    uint64_t operator()() { return mix(state++); }
+    uint32_t below(size_t n) { return static_cast<uint32_t>(((*this)() >> 32) * n >> 32); }
+};
+
+// Shared memory of one kind: variables, with guards between them that must stay as they were
+// filled.
+struct Arena {
+    struct Variable {
+        const char* name;
+        size_t begin, end;
+    };
+    alignas(1024) unsigned char bytes[kArenaBytes];
+    std::vector<Variable> variables;
+    size_t used;
+    uint64_t seed;  // of the block's pattern
+
+    // The pattern is a function of the place, so that guards can be checked.
+    void fill(size_t begin, size_t end) {
+        for (size_t at = begin & ~size_t{7}; at < end; at += 8) {
+            const uint64_t word = mix(seed + at);
+            for (size_t i = std::max(at, begin); i < std::min(at + 8, end); i++) {
+                bytes[i] = static_cast<unsigned char>(word >> 8 * (i - at));
+            }
+        }
+    }
+    size_t first_change(size_t begin, size_t end) const {
+        for (size_t i = begin; i < end; i++) {
+            const uint64_t word = mix(seed + (i & ~size_t{7}));
+            if (bytes[i] != static_cast<unsigned char>(word >> 8 * (i & 7))) return i;
+        }
+        return end;
+    }
+    void start_launch() {
+        variables.clear();
+        used = kGuard;
+        __asan_poison_memory_region(bytes, sizeof bytes);
+    }
+    void start_block(uint64_t block_seed) {
+        seed = block_seed;
+        fill(0, used);
+    }
+    void* add(const char* name, size_t size, size_t alignment) {
+        size_t begin = (used + alignment - 1) & ~(alignment - 1);
+        // No better aligned than was asked for, lest a missing __align__ go unseen.
+        if (begin % (2 * alignment) == 0) begin += alignment;
+        if (begin + size + kGuard > sizeof bytes) return nullptr;
+        variables.push_back({name, begin, begin + size});
+        const size_t now_used = begin + size + kGuard;
+        fill(used, now_used);
+        used = now_used;
+        __asan_unpoison_memory_region(bytes + begin, size);
+        return bytes + begin;
+    }
+    // The guard around the variable that was written to, or null.
+    const Variable* broken_guard() const {
+        size_t begin = 0;
+        for (const Variable& v : variables) {
+            if (first_change(begin, v.begin) != v.begin) return &v;
+            begin = v.end;
+        }
+        return first_change(begin, used) == used || variables.empty() ? nullptr : &variables.back();
+    }
+};
+
+Arena static_arena, dynamic_arena;
+void* dynamic_memory;
+
+Context scheduler;
+std::vector<char*> stacks;
+std::vector<Thread> threads;
+std::vector<Warp> warps;
+std::vector<Thread*> ready;  // random access: the next one is drawn
+unsigned alive, at_barrier;
+uint64_t sleeps;
+Random random_bits;
+std::string failure;
+
+const Kernel* kernel;
+Argument* kernel_arguments;
+
+void reserve_stacks(size_t count) {
+    while (stacks.size() < count) {
+        void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (stack == MAP_FAILED || mprotect(stack, kPage, PROT_NONE) != 0) {
+            std::perror("shim: no memory for stacks");
+            std::abort();
+        }
+        stacks.push_back(static_cast<char*>(stack));
+    }
+}
+
+// Leaves the running thread; it goes on when it has been drawn from `ready`.
+void reschedule() {
+    Thread* from = self;
+    if (ready.empty()) {  // the block is done, or stuck
+        self = nullptr;
+        switch_context(from->context, scheduler);
+        return;
+    }
+    const size_t drawn = random_bits.below(ready.size());
+    Thread* next = ready[drawn];
+    ready[drawn] = ready.back();
+    ready.pop_back();
+    if (next == from) return;
+    self = next;
+    switch_context(from->context, next->context);
+}
+
+void release(Thread& thread, uint64_t result) {
+    thread.result = result;
+    thread.waiting = false;
+    ready.push_back(&thread);
+    sleeps = 0;
+}
+
+// 0, 3, 4, 5, 7 as "0, 3-5, 7".
+std::string ranges(const std::vector<unsigned>& numbers) {
+    std::string text;
+    for (size_t i = 0; i < numbers.size();) {
+        size_t last = i;
+        while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) last++;
+        text += (text.empty() ? "" : ", ") + std::to_string(numbers[i]);
+        if (last > i) text += "-" + std::to_string(numbers[last]);
+        i = last + 1;
+    }
+    return text;
+}
+
+std::string format(const char* pattern, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, pattern);
+    std::vsnprintf(text, sizeof text, pattern, arguments);
+    va_end(arguments);
+    return text;
+}
+
+std::string place(Site at) {
+    const char* slash = std::strrchr(at.file, '/');
+    return format("%s:%d", slash ? slash + 1 : at.file, at.line);
+}
+
+std::string block_name() {
+    return format("kernel %s, block (%u, %u, %u)", kernel->name, block_index.x, block_index.y,
+                  block_index.z);
+}
+
+bool same_meeting(const Thread& a, const Thread& b) {
+    return a.op == b.op && a.mask == b.mask && a.at.line == b.at.line &&
+           std::strcmp(a.at.file, b.at.file) == 0;
+}
+
+// Which threads wait where. With a warp, only of that warp.
+std::string who_waits_where(const Warp* warp = nullptr) {
+    std::vector<const Thread*> left;
+    std::vector<unsigned> exited;
+    for (const Thread& t : threads) {
+        if (warp && t.warp != warp) continue;
+        if (t.exited) exited.push_back(t.number);
+        if (t.waiting) left.push_back(&t);
+    }
+    std::string text;
+    while (!left.empty()) {
+        const Thread& first = *left.front();
+        std::vector<const Thread*> others;
+        std::vector<unsigned> numbers;
+        for (const Thread* t : left) {
+            if (same_meeting(*t, first)) {
+                numbers.push_back(t->number);
+            } else {
+                others.push_back(t);
+            }
+        }
+        const std::string mask = first.op < Op::syncwarp ? "" : format("mask 0x%08x", first.mask);
+        text += "; threads " + ranges(numbers) + " wait at " +
+                kOpNames[static_cast<size_t>(first.op)] + "(" + mask + ") in " + place(first.at);
+        left = others;
+    }
+    if (!exited.empty()) text += "; threads " + ranges(exited) + " have exited";
+    return text;
+}
+
+[[noreturn]] void stop(std::string what) {
+    failure = std::move(what);
+    Thread* from = self;
+    self = nullptr;
+    switch_context(from->context, scheduler);  // never to return
+    __builtin_unreachable();
+}
+
+// All threads have arrived that are to: lets them go on.
+void open_barrier() {
+    const Thread* first = nullptr;
+    unsigned count = 0;
+    for (const Thread& t : threads) {
+        if (t.exited) continue;
+        if (!first) first = &t;
+        if (!same_meeting(t, *first))
+            stop(block_name() + ": different barriers" + who_waits_where());
+        count += t.value != 0;
+    }
+    const Op op = first->op;
+    const uint64_t result = op == Op::syncthreads_count ? count
+                            : op == Op::syncthreads_and ? count == alive
+                                                        : count != 0;
+    at_barrier = 0;
+    for (Thread& t : threads) {
+        if (!t.exited) release(t, result);
+    }
+}
+
+uint64_t shuffled(const Warp& warp, uint32_t members, const Thread& t) {
+    const unsigned first = t.lane & ~(t.width - 1), last = first + t.width - 1;
+    const auto lane = static_cast<int64_t>(t.lane);
+    const auto distance = static_cast<int64_t>(t.argument);
+    int64_t source = lane;
+    switch (t.op) {
+        case Op::shfl: source = first | (t.argument & (t.width - 1)); break;
+        case Op::shfl_up: source = lane - distance; break;
+        case Op::shfl_down: source = lane + distance; break;
+        default: source = static_cast<int64_t>(t.lane ^ t.argument);
+    }
+    // xor reaches lower segments, but no higher ones.
+    if (source > last || (source < first && t.op != Op::shfl_xor)) source = lane;
+    return members >> source & 1 ? warp.lanes[source].value : random_bits();
+}
+
+template <class Visit>
+void for_lanes(uint32_t mask, Visit visit) {
+    for (; mask; mask &= mask - 1) visit(__builtin_ctz(mask));
+}
+
+uint64_t reduced(const Warp& warp, uint32_t members, Op op, bool is_signed) {
+    bool first = true;
+    int64_t result = 0;
+    for_lanes(members, [&](unsigned lane) {
+        const uint64_t bits = warp.lanes[lane].value;
+        const int64_t value = is_signed ? static_cast<int32_t>(bits) : static_cast<int64_t>(bits);
+        if (first) {
+            result = value;
+            first = false;
+            return;
+        }
+        switch (op) {
+            case Op::reduce_add: result += value; break;
+            case Op::reduce_min: result = std::min(result, value); break;
+            case Op::reduce_max: result = std::max(result, value); break;
+            case Op::reduce_and: result &= value; break;
+            case Op::reduce_or: result |= value; break;
+            default: result ^= value;
+        }
+    });
+    return static_cast<uint64_t>(result);
+}
+
+// Lets the lanes of mask go on if all of them have come that are to.
+void try_meeting(Warp& warp, uint32_t mask) {
+    const uint32_t members = mask & warp.alive;
+    if ((warp.waiting & members) != members) return;
+    const Thread* first = nullptr;
+    for (uint32_t left = members; left; left &= left - 1) {
+        const Thread& t = warp.lanes[__builtin_ctz(left)];
+        if (t.mask != mask) return;  // waits for others first, or for ever
+        if (!first) first = &t;
+        // __syncwarp may be met from several places, an exchange of values may not.
+        if (!same_meeting(t, *first) && !(t.op == Op::syncwarp && first->op == Op::syncwarp)) {
+            stop(block_name() + ": different operations meet" + who_waits_where(&warp));
+        }
+    }
+    const Op op = first->op;
+    uint32_t ballot = 0;
+    for_lanes(members, [&](unsigned lane) { ballot |= (warp.lanes[lane].value != 0) << lane; });
+    uint64_t common = 0;
+    switch (op) {
+        case Op::ballot: common = ballot; break;
+        case Op::all: common = ballot == members; break;
+        case Op::any: common = ballot != 0; break;
+        default:
+            if (op >= Op::reduce_add) common = reduced(warp, members, op, first->argument != 0);
+    }
+    warp.waiting &= ~members;
+    for_lanes(members, [&](unsigned lane) {
+        Thread& t = warp.lanes[lane];
+        uint64_t result = common;
+        if (op >= Op::shfl && op <= Op::shfl_xor) {
+            result = shuffled(warp, members, t);
+        } else if (op == Op::match_any) {
+            result = 0;
+            for_lanes(members, [&](unsigned other) {
+                result |= static_cast<uint64_t>(warp.lanes[other].value == t.value) << other;
+            });
+        }
+        release(t, result);
+    });
+}
+
+void run_thread() {
+    kernel->invoke(kernel_arguments);
+    Thread& me = *self;
+    Warp& warp = *me.warp;
+    me.exited = true;
+    sleeps = 0;
+    alive--;
+    warp.alive &= ~(1u << me.lane);
+    // Those that waited for the others only.
+    for (uint32_t left = warp.waiting; left; left &= left - 1) {
+        const Thread& t = warp.lanes[__builtin_ctz(left)];
+        if (t.waiting) try_meeting(warp, t.mask);
+    }
+    if (alive && at_barrier == alive) open_barrier();
+    reschedule();
+    __builtin_unreachable();
+}
+
+void start_threads() {
+    const size_t count = size_t{block_size.x} * block_size.y * block_size.z;
+    threads.assign(count, Thread{});
+    warps.assign((count + kWarp - 1) / kWarp, Warp{});
+    ready.clear();
+    for (unsigned i = 0; i < count; i++) {
+        Thread& t = threads[i];
+        Warp& warp = warps[i / kWarp];
+        if (i % kWarp == 0) warp.lanes = &t;
+        t.number = i;
+        t.lane = i % kWarp;
+        t.warp = &warp;
+        t.index = {i % block_size.x, i / block_size.x % block_size.y,
+                   i / (block_size.x * block_size.y)};
+        warp.alive |= 1u << t.lane;
+        // Staggered: tops of stacks at one distance of each other would share a few cache sets.
+        const size_t stagger = i * 192 % kPage;
+        make_context(t.context, stacks[i] + kPage, kStackBytes - kPage - stagger, run_thread);
+        ready.push_back(&t);
+    }
+    alive = static_cast<unsigned>(count);
+    at_barrier = 0;
+    sleeps = 0;
+}
+
+void check_guards(const Arena& arena) {
+    if (const auto* v = arena.broken_guard()) {
+        failure = block_name() + ": a write beside shared variable " + v->name + " (" +
+                  std::to_string(v->end - v->begin) + " bytes), before it or behind it";
+    }
+}
+
+void run_block() {
+    static_arena.start_block(random_bits());
+    dynamic_arena.start_block(random_bits());
+    start_threads();
+    const size_t drawn = random_bits.below(ready.size());
+    self = ready[drawn];
+    ready[drawn] = ready.back();
+    ready.pop_back();
+    switch_context(scheduler, self->context);
+    if (!failure.empty()) return;
+    if (alive) {
+        failure = block_name() + ": deadlock" + who_waits_where();
+        return;
+    }
+    check_guards(static_arena);
+    check_guards(dynamic_arena);
+}
+
+std::string describe(const Type& type) {
+    return format("%s%c%u", type.is_pointer ? "an array of " : "", type.kind,
+                  static_cast<unsigned>(type.size));
+}
+
+std::string mismatch(const Type& parameter, const Argument& argument) {
+    const Type& type = argument.type;
+    const std::string got = "got " + describe(type) + ", the kernel takes " + describe(parameter);
+    if (type.is_pointer != parameter.is_pointer) return got;
+    if (!parameter.is_pointer || parameter.kind != 'V') {
+        if (type.kind != parameter.kind || type.size != parameter.size) return got;
+    }
+    if (!parameter.is_pointer) return "";
+    if (type.is_const && !parameter.is_const) return "the kernel writes to a read-only array";
+    if (argument.bytes % parameter.size) return got + " (numpy kind and size); bytes are left over";
+    if (reinterpret_cast<uintptr_t>(argument.data) % parameter.alignment) {
+        return got + " (numpy kind and size); the array is not aligned";
+    }
+    return "";
+}
+
+void run(const Kernel& which, const Launch& launch, Argument* arguments, unsigned count) {
+    const std::string prefix = std::string("kernel ") + which.name + ": ";
+    if (count != which.parameter_count) {
+        failure = prefix + format("got %u arguments, takes %u", count, which.parameter_count);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        const std::string wrong = mismatch(which.parameters[i], arguments[i]);
+        if (!wrong.empty()) failure = prefix + format("argument %u: ", i) + wrong;
+    }
+    const auto [gx, gy, gz] = launch.grid;
+    const auto [bx, by, bz] = launch.block;
+    const uint64_t block_threads = uint64_t{bx} * by * bz;
+    if (block_threads == 0 || block_threads > which.max_threads || bz > 64) {
+        failure = prefix + format("a block of %u x %u x %u threads; it takes 1 to %u", bx, by, bz,
+                                  which.max_threads);
+    }
+    if (gx == 0 || gy == 0 || gz == 0 || gx > 0x7FFFFFFF || gy > 65535 || gz > 65535) {
+        failure = prefix + format("no GPU takes a grid of %u x %u x %u blocks", gx, gy, gz);
+    }
+    if (launch.shared > kDynamicBytes) failure = prefix + "more than 227 KiB of shared memory";
+    if (!failure.empty()) return;
+
+    kernel = &which;
+    kernel_arguments = arguments;
+    launch_number++;
+    random_bits.state = mix(launch.seed);
+    grid_size = {gx, gy, gz};
+    block_size = {bx, by, bz};
+    reserve_stacks(block_threads);
+    static_arena.start_launch();
+    dynamic_arena.start_launch();
+    dynamic_memory = dynamic_arena.add("(dynamic)", launch.shared, 16);
+
+    std::vector<uint64_t> order(uint64_t{gx} * gy * gz);
+    for (uint64_t i = 0; i < order.size(); i++) {
+        const size_t j = random_bits.below(i + 1);
+        order[i] = order[j];
+        order[j] = i;
+    }
+    for (const uint64_t i : order) {
+        block_index = {static_cast<unsigned>(i % gx), static_cast<unsigned>(i / gx % gy),
+                       static_cast<unsigned>(i / gx / gy)};
+        run_block();
+        if (!failure.empty()) return;
+    }
+}
+
+}  // namespace
+
+uint64_t meet_block(Op op, bool predicate, Site at) {
+    Thread& me = *self;
+    me.op = op;
+    me.mask = 0;
+    me.at = at;
+    me.value = predicate;
+    me.waiting = true;
+    if (++at_barrier == alive) open_barrier();
+    reschedule();
+    return me.result;
+}
+
+uint64_t meet_warp(Op op, uint32_t mask, uint64_t value, uint32_t argument, unsigned width,
+                   Site at) {
+    Thread& me = *self;
+    if (!(mask >> me.lane & 1)) fail("the mask does not name the thread itself", at);
+    if (width == 0 || width > kWarp || (width & (width - 1))) {
+        fail("the width is not a power of two up to 32", at);
+    }
+    me.op = op;
+    me.mask = mask;
+    me.at = at;
+    me.value = value;
+    me.argument = argument;
+    me.width = width;
+    me.waiting = true;
+    me.warp->waiting |= 1u << me.lane;
+    try_meeting(*me.warp, mask);
+    reschedule();
+    return me.result;
+}
+
+void preempt() {
+    if (!self || random_bits() & 15) return;
+    ready.push_back(self);
+    reschedule();
+}
+
+void sleep() {
+    if (++sleeps > kSleepsWithoutNews) {
+        stop(block_name() + ": threads sleep and nothing else happens" + who_waits_where());
+    }
+    ready.push_back(self);
+    reschedule();
+}
+
+void fail(const char* what, Site at) {
+    stop(block_name() + format(", thread %u: ", self->number) + what + " in " + place(at));
+}
+
+void* static_shared(const char* name, size_t bytes, size_t alignment) {
+    size_t total = bytes;
+    for (const auto& v : static_arena.variables) total += v.end - v.begin;
+    void* address = total > kStaticBytes ? nullptr : static_arena.add(name, bytes, alignment);
+    if (!address) stop(block_name() + ": more than 48 KiB of static shared memory");
+    return address;
+}
+
+void* dynamic_shared() {
+    return dynamic_memory;
+}
+
+}  // namespace shim
+
+// What ThreadSanitizer's instrumentation calls before each access to memory that others can see.
+#define SHIM_ACCESS(name)                     \
+    extern "C" SHIM_EXPORT void name(void*) { \
+        shim::preempt();                      \
+    }
+#define SHIM_ACCESSES(kind)       \
+    SHIM_ACCESS(__tsan_##kind##1) \
+    SHIM_ACCESS(__tsan_##kind##2) \
+    SHIM_ACCESS(__tsan_##kind##4) \
+    SHIM_ACCESS(__tsan_##kind##8) \
+    SHIM_ACCESS(__tsan_##kind##16)
+SHIM_ACCESSES(read)
+SHIM_ACCESSES(write)
+SHIM_ACCESSES(unaligned_read)
+SHIM_ACCESSES(unaligned_write)
+extern "C" SHIM_EXPORT void __tsan_read_range(void*, size_t) {
+    shim::preempt();
+}
+extern "C" SHIM_EXPORT void __tsan_write_range(void*, size_t) {
+    shim::preempt();
+}
+extern "C" SHIM_EXPORT void __tsan_func_entry(void*) {}
+extern "C" SHIM_EXPORT void __tsan_func_exit() {}
+extern "C" SHIM_EXPORT void __tsan_init() {}
+
+int shim_launch(const shim::Kernel* table, const char* name, const shim::Launch* launch,
+                shim::Argument* arguments, unsigned argument_count, char* error,
+                size_t error_bytes) {
+    using shim::failure;
+    while (table->name && std::strcmp(table->name, name) != 0) table++;
+    failure.clear();
+    if (table->name) {
+        shim::run(*table, *launch, arguments, argument_count);
+    } else {
+        failure = std::string("no kernel ") + name;
+    }
+    std::snprintf(error, error_bytes, "%s", failure.c_str());
+    return failure.empty() ? 0 : 1;
+}

@@ -1,0 +1,146 @@
+// What runs CUDA threads on one CPU thread: a fiber each, switched at barriers, at warp-wide
+// operations, and now and then before an atomic or any access to memory: kernels are compiled with
+// ThreadSanitizer's instrumentation, whose calls lead here. Blocks run one after another, in random
+// order.
+//
+// Threads of a warp do not run in step: each runs on until an operation for which it must meet
+// others. This is more than any GPU takes advantage of, so that what works only in step is found.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fiber.hpp"
+
+#define SHIM_EXPORT __attribute__((visibility("default")))
+#define SHIM_AT_ONCE __attribute__((no_sanitize("thread")))  // no thread comes between
+
+namespace shim {
+
+struct Index3 {
+    unsigned x, y, z;
+};
+
+// A place in a kernel's source. As a default argument it is the place of the call.
+struct Site {
+    const char* file;
+    int line;
+};
+constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+}
+
+enum class Op : uint8_t {
+    syncthreads,
+    syncthreads_count,
+    syncthreads_and,
+    syncthreads_or,
+    syncwarp,
+    shfl,
+    shfl_up,
+    shfl_down,
+    shfl_xor,
+    ballot,
+    all,
+    any,
+    match_any,
+    reduce_add,
+    reduce_min,
+    reduce_max,
+    reduce_and,
+    reduce_or,
+    reduce_xor,
+};
+
+struct Warp;
+
+struct Thread {
+    Context context;
+    Index3 index;
+    unsigned number;  // within the block
+    unsigned lane;
+    Warp* warp;
+    bool exited;
+    // What it waits for, and with what it came.
+    bool waiting;
+    Op op;
+    unsigned width;
+    uint32_t mask;
+    uint32_t argument;
+    Site at;
+    uint64_t value;
+    uint64_t result;
+};
+
+extern SHIM_EXPORT Thread* self;
+extern SHIM_EXPORT Index3 block_index, block_size, grid_size;
+extern SHIM_EXPORT uint64_t launch_number;  // of this process, from 1
+
+// Waits for all threads of the block that have not exited.
+SHIM_EXPORT uint64_t meet_block(Op op, bool predicate, Site at);
+
+// Waits for all lanes of mask that have not exited.
+SHIM_EXPORT uint64_t meet_warp(Op op, uint32_t mask, uint64_t value, uint32_t argument,
+                               unsigned width, Site at);
+
+// Before an access to memory: sometimes another thread goes first.
+SHIM_EXPORT void preempt();
+SHIM_EXPORT void sleep();
+
+[[noreturn]] SHIM_EXPORT void fail(const char* what, Site at);
+
+// A __shared__ variable: one address per launch, random bits at the start of each block.
+SHIM_EXPORT void* static_shared(const char* name, size_t bytes, size_t alignment);
+SHIM_EXPORT void* dynamic_shared();
+
+// T may be an array. Each use in the source passes a lambda of its own, whose type tells the
+// variables of one function from those of another, and of one instantiation from those of the next.
+template <class T, class Tag>
+SHIM_AT_ONCE T& shared(Tag, const char* name, size_t alignment = alignof(T)) {
+    static uint64_t launch;
+    static void* address;
+    if (launch != launch_number) {
+        launch = launch_number;
+        address = static_shared(name, sizeof(T), alignment);
+    }
+    return *static_cast<T*>(address);
+}
+
+// How a parameter and an argument are described to each other: numpy's kind ('u', 'i', 'f', 'b';
+// 'V' for anything else) and size of the value, or of what the pointer points to.
+struct Type {
+    char kind;
+    uint8_t is_pointer;
+    uint8_t is_const;
+    uint8_t alignment;
+    uint32_t size;
+};
+
+struct Argument {
+    void* data;
+    uint64_t bytes;
+    Type type;
+};
+
+struct Kernel {
+    const char* name;
+    void (*invoke)(Argument*);
+    const Type* parameters;
+    unsigned parameter_count;
+    unsigned max_threads;  // of __launch_bounds__, or 1024
+};
+
+struct Launch {
+    unsigned grid[3];
+    unsigned block[3];
+    uint64_t shared;
+    uint64_t seed;
+};
+
+}  // namespace shim
+
+// Runs the kernel of that name from the table (which ends with a null name). Returns 0, or 1 with a
+// message in `error`.
+extern "C" SHIM_EXPORT int shim_launch(const shim::Kernel* table, const char* name,
+                                       const shim::Launch* launch, shim::Argument* arguments,
+                                       unsigned argument_count, char* error, size_t error_bytes);
