@@ -9,23 +9,34 @@
 #define SWIG_PYTHON_THREADS
 #include "swigpyrun.h"
 
+#include "gil.hpp"
 #include "index_dmih.hpp"
+#include "python_index.hpp"
 #include "scan_costs.hpp"
 #include "simd/kernels.hpp"
 #include "stats.hpp"
 
 namespace nb = nanobind;
 using dmih::IndexDMIH;
+using dmih::PythonIndex;
+using dmih::without_gil;
 
 namespace {
 
-swig_type_info* index_binary_type() {
-    // Asked once: SWIG searches thousands of names.
-    static swig_type_info* type = nullptr;
-    if (type == nullptr) type = SWIG_TypeQuery("faiss::IndexBinary *");
-    if (type == nullptr)
-        throw nb::import_error("FAISS's Python module does not tell SWIG about IndexBinary");
-    return type;
+// Asked for once, when the module is loaded: SWIG searches thousands of names.
+struct SwigTypes {
+    swig_type_info *index_binary, *id_selector, *search_parameters;
+} swig;
+
+swig_type_info* swig_type(const std::string& name) {
+    if (swig_type_info* const type = SWIG_TypeQuery((name + " *").c_str())) return type;
+    throw nb::import_error(("FAISS's Python module does not tell SWIG about " + name).c_str());
+}
+
+// To Python, which owns it from here on.
+nb::object to_python(faiss::IndexBinary* index) {
+    return nb::steal(
+        SWIG_NewPointerObj(index, swig.index_binary, SWIG_POINTER_OWN | SWIG_POINTER_NOSHADOW));
 }
 
 nb::object make(int d, const std::string& mode, std::vector<int> cuts,
@@ -37,39 +48,12 @@ nb::object make(int d, const std::string& mode, std::vector<int> cuts,
                                     : dmih::Mode::Auto;
     options.cuts = std::move(cuts);
     options.memory_budget = memory_budget;
-    faiss::IndexBinary* index = new IndexDMIH(std::move(options));
-    return nb::steal(
-        SWIG_NewPointerObj(index, index_binary_type(), SWIG_POINTER_OWN | SWIG_POINTER_NOSHADOW));
-}
-
-// What runs without Python's lock. Plain CPython functions, not nanobind's: a daemon thread that
-// wants the lock back while the process exits is ended by unwinding it (before Python 3.14), and
-// that must meet neither a noexcept function nor a destructor that touches Python.
-//
-// True: done. False: Python's error is set.
-template <class Work>
-bool without_gil(Work work) {
-    std::string message;
-    PyObject* type = nullptr;
-    PyThreadState* const state = PyEval_SaveThread();
-    try {
-        work();
-    } catch (const std::bad_alloc&) {
-        type = PyExc_MemoryError;
-    } catch (const std::exception& error) {
-        type = PyExc_RuntimeError;
-        message = error.what();
-    }
-    PyEval_RestoreThread(state);
-    if (type == nullptr) return true;
-    // FAISS's check for signals has set an error already, as for Ctrl-C.
-    if (PyErr_Occurred() == nullptr) PyErr_SetString(type, message.c_str());
-    return false;
+    return to_python(new IndexDMIH(std::move(options)));
 }
 
 IndexDMIH* index_of(PyObject* object) {
     void* pointer = nullptr;
-    if (SWIG_IsOK(SWIG_ConvertPtr(object, &pointer, index_binary_type(), 0)))
+    if (SWIG_IsOK(SWIG_ConvertPtr(object, &pointer, swig.index_binary, 0)))
         if (auto* index = dynamic_cast<IndexDMIH*>(static_cast<faiss::IndexBinary*>(pointer)))
             return index;
     PyErr_SetString(PyExc_TypeError, "expected an IndexDMIH");
@@ -128,11 +112,73 @@ PyObject* compact(PyObject*, PyObject* object) {
     Py_RETURN_NONE;
 }
 
+// What SWIG's wrapper of a `name` of FAISS's points to; null where `object` is something else.
+void* pointer_of(PyObject* object, swig_type_info* type, const char* name) {
+    void* pointer = nullptr;
+    if (SWIG_IsOK(SWIG_ConvertPtr(object, &pointer, type, SWIG_POINTER_NO_NULL))) return pointer;
+    PyErr_Format(PyExc_TypeError, "expected a faiss.%s, got a %s", name, Py_TYPE(object)->tp_name);
+    return nullptr;
+}
+
+// As a NumPy array of bool.
+PyObject* mask_of(const faiss::IDSelector& selector, int64_t n) {
+    PyObject* const bytes = dmih::selected(selector, n);
+    PyObject* const numpy = bytes != nullptr ? PyImport_ImportModule("numpy") : nullptr;
+    PyObject* const mask =
+        numpy != nullptr ? PyObject_CallMethod(numpy, "frombuffer", "Os", bytes, "bool") : nullptr;
+    Py_XDECREF(numpy);
+    Py_XDECREF(bytes);
+    return mask;
+}
+
+// The arguments (object, n) of the two functions below. False: Python's error is set.
+bool object_and_n(PyObject* args, PyObject** object, long long* n) {
+    if (!PyArg_ParseTuple(args, "OL", object, n)) return false;
+    if (*n < 0) PyErr_Format(PyExc_ValueError, "expected n >= 0 ids, got %lld", *n);
+    return *n >= 0;
+}
+
+// selector_mask(selector, n): which of the ids 0 to n - 1 a faiss.IDSelector selects.
+PyObject* selector_mask(PyObject*, PyObject* args) {
+    PyObject* object;
+    long long n;
+    if (!object_and_n(args, &object, &n)) return nullptr;
+    void* const selector = pointer_of(object, swig.id_selector, "IDSelector");
+    return selector != nullptr ? mask_of(*static_cast<faiss::IDSelector*>(selector), n) : nullptr;
+}
+
+// params_mask(params, n): the same for the selector of faiss.SearchParameters; None without one.
+PyObject* params_mask(PyObject*, PyObject* args) {
+    PyObject* object;
+    long long n;
+    if (!object_and_n(args, &object, &n)) return nullptr;
+    if (object == Py_None) Py_RETURN_NONE;
+    void* const params = pointer_of(object, swig.search_parameters, "SearchParameters");
+    if (params == nullptr) return nullptr;
+    const faiss::IDSelector* const selector = static_cast<faiss::SearchParameters*>(params)->sel;
+    if (selector == nullptr) Py_RETURN_NONE;
+    return mask_of(*selector, n);
+}
+
 PyMethodDef unlocked_functions[] = {
     {"search", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(search)), METH_FASTCALL,
      nullptr},
     {"compact", compact, METH_O, nullptr},
+    {"selector_mask", selector_mask, METH_VARARGS, nullptr},
+    {"params_mask", params_mask, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
+
+nb::object make_python_index(int d, int64_t key) {
+    return to_python(new PythonIndex(d, key));
+}
+
+void set_ntotal(nb::handle object, int64_t ntotal) {
+    void* const pointer = pointer_of(object.ptr(), swig.index_binary, "IndexBinary");
+    if (pointer == nullptr) throw nb::python_error();
+    auto* const index = dynamic_cast<PythonIndex*>(static_cast<faiss::IndexBinary*>(pointer));
+    if (index == nullptr) throw nb::type_error("expected an index of make_python_index");
+    index->ntotal = ntotal;
+}
 
 nb::dict memory_usage(nb::handle object) {
     const dmih::MemoryUsage usage = of(object).engine().memory_usage();
@@ -186,9 +232,13 @@ nb::dict statistics() {
 }  // namespace
 
 NB_MODULE(_engine, m) {
+    swig = {swig_type("faiss::IndexBinary"), swig_type("faiss::IDSelector"),
+            swig_type("faiss::SearchParameters")};
     m.def("make", &make, nb::arg("d"), nb::arg("mode"), nb::arg("cuts"),
           nb::arg("memory_budget").none());
     if (PyModule_AddFunctions(m.ptr(), unlocked_functions) != 0) throw nb::python_error();
+    m.def("make_python_index", &make_python_index);
+    m.def("set_ntotal", &set_ntotal);
     m.def("cuts", [](nb::handle object) { return of(object).engine().cuts_in_use(); });
     m.def("memory_usage", &memory_usage);
     m.def("force_engine", &force_engine);
