@@ -20,21 +20,7 @@
 // random keys of a large table hardly two agree, and the match would be paid by all. Codes of which
 // many agree in all bits of a substring queue at one counter; whether that ever matters is not
 // measured.
-#include "types.cuh"
-
-namespace {
-
-// The key of row i. Reads the word in which the substring begins, and the next if it ends there.
-__device__ __forceinline__ u32 substring(const u64* __restrict__ codes, i64 i, int words, int first,
-                                         int bits) {
-    const u64* row = codes + i * (kWords ? kWords : words) + first / 64;
-    const int shift = first % 64;
-    u64 key = row[0] >> shift;
-    if (shift + bits > 64) key |= row[1] << (64 - shift);
-    return static_cast<u32>(key & ((u64{1} << bits) - 1));
-}
-
-}  // namespace
+#include "rows.cuh"
 
 // counts[key] += 1 for each of the n codes: uint32 [2^bits], zero before the first call.
 extern "C" __global__ void __launch_bounds__(256)
@@ -42,7 +28,7 @@ extern "C" __global__ void __launch_bounds__(256)
                   u32* __restrict__ counts) {
     const i64 step = i64{gridDim.x} * blockDim.x;
     for (i64 i = i64{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
-        atomicAdd(&counts[substring(codes, i, words, first, bits)], 1u);
+        atomicAdd(&counts[substring(row_at(codes, static_cast<u32>(i), words), first, bits)], 1u);
     }
 }
 
@@ -54,7 +40,7 @@ extern "C" __global__ void __launch_bounds__(256)
                 u32* __restrict__ cursor, u32* __restrict__ slots) {
     const i64 step = i64{gridDim.x} * blockDim.x;
     for (i64 i = i64{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
-        slots[atomicAdd(&cursor[substring(codes, i, words, first, bits)], 1u)] =
-            static_cast<u32>(i);
+        slots[atomicAdd(&cursor[substring(row_at(codes, static_cast<u32>(i), words), first, bits)],
+                        1u)] = static_cast<u32>(i);
     }
 }

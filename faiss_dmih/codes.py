@@ -84,6 +84,12 @@ def check_codes(x: Any, code_size: int | None, name: str = "x") -> NDArray[np.ui
     TypeError: x: got dtype float32, expected uint8; faiss_dmih.codes.pack makes codes of bits
     """
     array = _host_array(x, name)
+    check_layout(array, code_size, name)
+    return np.ascontiguousarray(array)
+
+
+def check_layout(array: Any, code_size: int | None, name: str) -> None:
+    """Raise TypeError or ValueError unless `array`, of any library, has codes' dtype and shape."""
     if array.dtype != np.uint8:
         raise TypeError(
             f"{name}: got dtype {array.dtype}, expected uint8; "
@@ -99,7 +105,6 @@ def check_codes(x: Any, code_size: int | None, name: str = "x") -> NDArray[np.ui
             f"{name}: got codes of {array.shape[1]} bytes, "
             f"expected {code_size} (d = {code_size * 8} bits)"
         )
-    return np.ascontiguousarray(array)
 
 
 def check_d(d: SupportsIndex) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from numbers import Integral
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
@@ -12,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from faiss_dmih import _engine
 from faiss_dmih.codes import check_d
+from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode
 
-MODES = ("auto", "mih", "scan")
-ENGINES = ("auto", "scan", "probe")
-MAX_SUBSTRING_BITS = 26
+if TYPE_CHECKING:
+    from faiss_dmih.gpu import GpuIndexDMIH
 
 
 class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
@@ -64,11 +63,9 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         memory_budget: int | None = None,
     ) -> None:
         d = check_d(d)
-        if mode not in MODES:
-            raise ValueError(f"unknown mode {mode!r}: expected one of {', '.join(MODES)}")
-        checked_cuts = None if cuts is None else _check_cuts(cuts, d)
-        if memory_budget is not None:
-            memory_budget = _check_budget(memory_budget, mode)
+        mode = check_mode(mode)
+        checked_cuts = check_cuts(cuts, d)
+        memory_budget = _check_budget(memory_budget, mode)
         self.this = _engine.make(d, mode, list(checked_cuts or ()), memory_budget)
         self._cuts = checked_cuts
         self._mode = mode
@@ -174,9 +171,27 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
 
     def force_engine(self, engine: str) -> None:
         """For tests and ablations: ``"scan"`` or ``"probe"`` alone, or ``"auto"``, the planner."""
-        if engine not in ENGINES:
-            raise ValueError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
-        _engine.force_engine(self, engine)
+        _engine.force_engine(self, check_engine(engine))
+
+    def to_gpu(self, device: int = 0, *, memory_budget: int | None = None) -> GpuIndexDMIH:
+        """A copy on a CUDA device, with the same cuts and mode.
+
+        Args:
+            device: number of the device.
+            memory_budget: bytes of its memory that the copy may hold and work in, by default all
+                that is free.
+
+        Raises:
+            ImportError: CuPy is not installed. RuntimeError: there is no GPU.
+            MemoryError: the codes do not fit.
+        """
+        from faiss_dmih.gpu import GpuIndexDMIH
+
+        index = GpuIndexDMIH(
+            self.d, device=device, cuts=self._cuts, mode=self._mode, memory_budget=memory_budget
+        )
+        index.add(self.reconstruct_n(0, self.ntotal))
+        return index
 
 
 def available_simd_levels() -> tuple[str, ...]:
@@ -220,29 +235,11 @@ def _as_array(x: ArrayLike) -> Any:
     return x if isinstance(x, np.ndarray) else np.asarray(x)
 
 
-def _check_cuts(cuts: Sequence[int], d: int) -> tuple[int, ...]:
-    if not isinstance(cuts, Iterable) or not all(isinstance(c, Integral) for c in cuts):
-        raise TypeError(f"cuts must be a list of substring lengths in bits; got {cuts!r}")
-    out = tuple(int(c) for c in cuts)
-    if any(not 1 <= c <= MAX_SUBSTRING_BITS for c in out):
-        raise ValueError(
-            f"every substring has 1 to {MAX_SUBSTRING_BITS} bits (its table is addressed "
-            f"directly); got cuts={out}: cut longer ones in two"
-        )
-    if sum(out) != d:
-        raise ValueError(f"cuts must sum to d = {d} bits; got {out}, which sum to {sum(out)}")
-    return out
-
-
-def _check_budget(memory_budget: int, mode: str) -> int:
-    if not isinstance(memory_budget, Integral) or isinstance(memory_budget, bool):
-        raise TypeError(f"memory_budget is a number of bytes; got {memory_budget!r}")
-    if memory_budget < 0:
-        raise ValueError(f"memory_budget must not be negative; got {memory_budget}")
-    if mode != "auto":
+def _check_budget(memory_budget: int | None, mode: str) -> int | None:
+    if memory_budget is not None and mode != "auto":
         raise ValueError(
             f"memory_budget applies to mode='auto'; mode={mode!r} has no tables to leave out"
             if mode == "scan"
             else "memory_budget applies to mode='auto'; plain multi-index hashing needs all tables"
         )
-    return int(memory_budget)
+    return check_budget(memory_budget)

@@ -1,1 +1,5 @@
-"""The CUDA engine. Importing it needs neither CuPy nor a GPU; launching a kernel needs both."""
+"""The index on CUDA devices, driven through CuPy; importing this takes neither CuPy nor a GPU."""
+
+from faiss_dmih.gpu.index import GpuIndexDMIH
+
+__all__ = ["GpuIndexDMIH"]

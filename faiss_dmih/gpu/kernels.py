@@ -149,9 +149,8 @@ class CudaLauncher:
     """Kernels on the current CUDA device, compiled at first use; CuPy caches them on disk."""
 
     def kernel(self, file: str, name: str, **defines: int) -> Kernel:
-        device = int(_cupy().cuda.Device().id)
-        module = _module(device, file, tuple(sorted(defines.items())))
-        return _CudaKernel(module.get_function(name))
+        device = int(cupy().cuda.Device().id)
+        return _kernel(device, file, name, tuple(sorted(defines.items())))
 
 
 class _CudaKernel:
@@ -173,9 +172,10 @@ class _CudaKernel:
 
 
 @cache
-def _cupy() -> Any:
+def cupy() -> Any:
+    """The module, where there is one and a GPU for it; otherwise an error that says what to do."""
     try:
-        import cupy
+        import cupy as module
     except ModuleNotFoundError as error:
         if error.name != "cupy":
             raise
@@ -184,18 +184,24 @@ def _cupy() -> Any:
             "or 'faiss-dmih[cuda12]' for a driver of CUDA 12"
         ) from None
     try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
+        count = module.cuda.runtime.getDeviceCount()
+    except module.cuda.runtime.CUDARuntimeError as error:
         raise RuntimeError(
-            f"the GPU engine needs an NVIDIA GPU, and CuPy {cupy.__version__} finds none: {error}. "
-            "See that nvidia-smi lists one and that the driver is new enough for this CuPy"
+            f"the GPU engine needs an NVIDIA GPU, and CuPy {module.__version__} finds none: "
+            f"{error}. See that nvidia-smi lists one and that the driver is new enough for this "
+            "CuPy"
         ) from None
     if count == 0:
         raise RuntimeError("the GPU engine needs an NVIDIA GPU; CUDA_VISIBLE_DEVICES leaves none")
-    return cupy
+    return module
+
+
+@cache
+def _kernel(device: int, file: str, name: str, defines: tuple[tuple[str, int], ...]) -> Kernel:
+    return _CudaKernel(_module(device, file, defines).get_function(name))
 
 
 @cache
 def _module(device: int, file: str, defines: tuple[tuple[str, int], ...]) -> Any:
     """Compiled for that device, which must be current: CuPy asks it for its architecture."""
-    return _cupy().RawModule(code=source(file, dict(defines)), options=("-std=c++17",))
+    return cupy().RawModule(code=source(file, dict(defines)), options=("-std=c++17",))

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import NumpyDevice
 from shim import ShimLauncher
 
-from faiss_dmih.gpu import kernels
+from faiss_dmih.gpu import index, kernels
+from faiss_dmih.gpu.device import CudaDevice
 
 
 class OverNumpy:
@@ -52,3 +54,11 @@ def launcher(request: pytest.FixtureRequest, shim_cache: Path) -> kernels.Launch
     except cupy.cuda.runtime.CUDARuntimeError as error:
         pytest.skip(f"no GPU: {error}")
     return OverNumpy(cupy)
+
+
+@pytest.fixture
+def gpu(launcher: kernels.Launcher, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The device that GpuIndexDMIH is on: NumPy's arrays and the launcher's kernels, or a GPU."""
+    device = CudaDevice(0) if isinstance(launcher, OverNumpy) else NumpyDevice(launcher)
+    monkeypatch.setattr(index, "open_device", lambda number: device)
+    return device

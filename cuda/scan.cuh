@@ -1,0 +1,151 @@
+// All slots of a range against all queries that are to be scanned for.
+//
+// A block holds kQueries queries in shared memory and streams rows past them: a thread keeps kRows
+// rows in registers and compares each with every query. Which queries a thread's rows are near to
+// is one bit each, so that the loop over the pairs has no branch; what is near is compared again,
+// and is rare: a query's bound is soon not far above its k-th distance.
+//
+// A pair of w words takes 2w POPC, 2w LOP3, about w IADD3, and its share of one minimum, one
+// compare and one bit: 4 lanes a clock for POPC, 16 for the others, so POPC is the limit, 16 pairs
+// of 64 bits per 2 clocks and SM. A row is read from memory once per kQueries queries.
+//
+// Work is dealt out by (chunk of rows, tile of queries), chunks first: blocks that run at a time
+// read the same rows, which the L2 cache serves, and every chunk begins with the bounds that the
+// chunks before have left. The number of queries is known to the device only (probing may have
+// answered some), hence the loop over work in a grid of fixed size.
+#pragma once
+
+#include "rows.cuh"
+
+constexpr int kThreads = 256;
+constexpr int kQueries = 32;
+constexpr int kRows = kWords == 0 ? 1 : kWords == 4 ? 2 : 4;
+constexpr u32 kTile = kThreads * kRows;
+
+struct Work {
+    const u64* rows;
+    u32 first, last;  // slots
+    int words;
+    const u64* queries;
+    const u32* todo;  // numbers of queries, *n_todo of them
+    const u32* n_todo;
+};
+
+#define WORK_PARAMETERS                                                                            \
+    const u64 *__restrict__ rows, u32 first, u32 last, int words, const u64 *__restrict__ queries, \
+        const u32 *__restrict__ todo, const u32 *__restrict__ n_todo
+#define WORK                                            \
+    Work {                                              \
+        rows, first, last, words, queries, todo, n_todo \
+    }
+
+// Which of the tile's queries have one of the thread's rows within their bounds: rows kThreads
+// apart from `at` on, those that exist.
+__device__ __forceinline__ u32 near_queries(const Work& work, u32 at, const u64* tile,
+                                            const int* bounds) {
+    u32 near = 0;
+#if kWords > 0
+    u64 row[kRows][kWords];
+#pragma unroll
+    for (int r = 0; r < kRows; r++) {
+        const u64* from = row_at(work.rows, min(at + r * kThreads, work.last - 1), kWords);
+#if kWords % 2 == 0
+#pragma unroll
+        for (int w = 0; w < kWords; w += 2) {
+            const ulonglong2 pair = *reinterpret_cast<const ulonglong2*>(from + w);
+            row[r][w] = pair.x;
+            row[r][w + 1] = pair.y;
+        }
+#else
+#pragma unroll
+        for (int w = 0; w < kWords; w++) row[r][w] = from[w];
+#endif
+    }
+#pragma unroll 8
+    for (int q = 0; q < kQueries; q++) {
+        int nearest = hamming(row[0], tile + q * kWords, kWords);
+#pragma unroll
+        for (int r = 1; r < kRows; r++)
+            nearest = min(nearest, hamming(row[r], tile + q * kWords, kWords));
+        near |= nearest <= bounds[q] ? 1u << q : 0;
+    }
+#else
+    const u64* row = row_at(work.rows, min(at, work.last - 1), work.words);
+    int distance[kQueries];
+#pragma unroll
+    for (int q = 0; q < kQueries; q++) distance[q] = 0;
+    for (int w = 0; w < work.words; w++) {
+        const u64 word = row[w];
+#pragma unroll
+        for (int q = 0; q < kQueries; q++) distance[q] += __popcll(word ^ tile[q * work.words + w]);
+    }
+#pragma unroll
+    for (int q = 0; q < kQueries; q++) near |= distance[q] <= bounds[q] ? 1u << q : 0;
+#endif
+    return near;
+}
+
+// Calls collector.add(query, distance, slot) for every pair with distance <= collector.bound(query)
+// as it is when the pair is met; the bound may fall meanwhile. `tile` is shared memory for kQueries
+// rows.
+template <class Collector>
+__device__ __forceinline__ void scan(const Work& work, u64* tile, const Collector& collector) {
+    __shared__ int bounds[kQueries];
+    __shared__ u32 hit[kQueries];
+    const u32 n_todo = *work.n_todo;
+    if (n_todo == 0 || work.first >= work.last) return;
+    const int words = row_words(work.words);
+    const u32 tiles = (n_todo + kQueries - 1) / kQueries;
+    const u32 row_tiles = (work.last - work.first + kTile - 1) / kTile;
+    // Four rounds of work, so that the last one leaves few blocks without.
+    const u32 chunks = min(row_tiles, (4 * gridDim.x + tiles - 1) / tiles);
+    for (u64 item = blockIdx.x; item < u64{tiles} * chunks; item += gridDim.x) {
+        const u32 chunk = static_cast<u32>(item / tiles);
+        const u32* const todo = work.todo + item % tiles * kQueries;
+        const int n = static_cast<int>(min(u64{kQueries}, n_todo - item % tiles * kQueries));
+        for (int i = threadIdx.x; i < kQueries * words; i += kThreads)
+            tile[i] = i < n * words ? row_at(work.queries, todo[i / words], words)[i % words] : 0;
+        const u32 end = static_cast<u32>(u64{row_tiles} * (chunk + 1) / chunks);
+        for (u32 t = static_cast<u32>(u64{row_tiles} * chunk / chunks); t < end; t++) {
+            if (threadIdx.x < kQueries) {
+                const int q = static_cast<int>(threadIdx.x);
+                bounds[q] = q < n ? collector.bound_of(todo[q]) : -1;
+                hit[q] = 0;
+            }
+            __syncthreads();
+            const u32 at = work.first + t * kTile + threadIdx.x;
+            u32 near = near_queries(work, at, tile, bounds);
+            for (; near != 0; near &= near - 1) {
+                const int q = __ffs(static_cast<int>(near)) - 1;
+                for (int r = 0; r < kRows; r++) {
+                    const u32 slot = at + r * kThreads;
+                    if (slot >= work.last || slot < at) break;
+                    const int distance =
+                        hamming(row_at(work.rows, slot, words), tile + q * words, words);
+                    if (distance > bounds[q]) continue;
+                    collector.add(todo[q], distance, slot);
+                    atomicExch(&hit[q], 1u);
+                }
+            }
+            __syncthreads();
+            for (int q = threadIdx.x / 32; q < n; q += kThreads / 32)
+                if (hit[q] != 0) collector.tighten(todo[q]);
+            __syncthreads();
+        }
+    }
+}
+
+// The same by the shortest way, for comparison: a thread per pair, everything from memory.
+template <class Collector>
+__device__ __forceinline__ void scan_naive(const Work& work, const Collector& collector) {
+    const u64 slots = work.last - work.first;
+    const u64 pairs = slots * *work.n_todo;
+    for (u64 pair = u64{blockIdx.x} * blockDim.x + threadIdx.x; pair < pairs;
+         pair += u64{gridDim.x} * blockDim.x) {
+        const u32 query = work.todo[pair / slots];
+        const u32 slot = work.first + static_cast<u32>(pair % slots);
+        const int distance = hamming(row_at(work.rows, slot, work.words),
+                                     row_at(work.queries, query, work.words), work.words);
+        if (distance <= collector.bound_of(query)) collector.add(query, distance, slot);
+    }
+}

@@ -1,0 +1,48 @@
+"""Filters and removals: selectors of FAISS, masks and lists of ids as bool arrays by id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from faiss_dmih.gpu.device import Array, Device
+
+
+def allowed(device: Device, params: Any, mask: Any, n: int) -> Array | None:
+    """Which of n ids may be answered, on the device; None if all may."""
+    if params is not None:
+        if mask is not None:
+            raise ValueError("got both params and mask, expected one: combine them into the mask")
+        mask = _engine().params_mask(params, n)
+    if mask is None:
+        return None
+    array = device.array_of(mask, "mask") if device.owns(mask) else np.asarray(mask)
+    if array.dtype != np.bool_:
+        raise TypeError(f"mask: got dtype {array.dtype}, expected bool")
+    if array.shape != (n,):
+        raise ValueError(f"mask: got shape {array.shape}, expected ({n},): one per code")
+    return device.xp.asarray(array)
+
+
+def kept(device: Device, ids: Any, n: int) -> Array:
+    """Which of n ids remain when `ids`, an int array or a faiss.IDSelector, are removed."""
+    xp = device.xp
+    if not device.owns(ids) and not hasattr(ids, "__array__") and hasattr(ids, "is_member"):
+        return ~xp.asarray(_engine().selector_mask(ids, n))
+    array = device.array_of(ids, "ids") if device.owns(ids) else xp.asarray(np.asarray(ids))
+    if array.dtype.kind not in "iu":
+        if array.size > 0:
+            raise TypeError(f"ids: got dtype {array.dtype}, expected integers or an IDSelector")
+        array = array.astype(np.int64)
+    array = array.reshape(-1)
+    keep = xp.ones(n, np.bool_)
+    keep[array[(array >= 0) & (array < n)].astype(np.int64)] = False
+    return keep
+
+
+def _engine() -> Any:
+    """The native module. Selectors are FAISS's, so it is there."""
+    from faiss_dmih import _engine
+
+    return _engine
