@@ -18,6 +18,7 @@ namespace {
 
 constexpr u32 kThreads = 256;
 constexpr int kNone = 0x7FFFFFFF;  // the distance where there is no answer
+constexpr u64 kNoKey = u64{8191} << 32;
 
 struct Answers {
     Found found;
@@ -97,7 +98,8 @@ __device__ __forceinline__ void bitonic_sort(u64* keys, u32 n) {
     }
 }
 
-__device__ __forceinline__ void write(u64 key, bool there, int* D, i64* I) {
+// An answer, or what stands where there is none.
+__device__ __forceinline__ void write(bool there, u64 key, int* D, i64* I) {
     *D = there ? static_cast<int>(key >> 32) : kNone;
     *I = there ? static_cast<i64>(key & 0xFFFFFFFF) : -1;
 }
@@ -129,7 +131,8 @@ extern "C" __global__ void __launch_bounds__(256)
     __syncthreads();
     bitonic_sort(keys, places);
     for (u32 i = threadIdx.x; i < columns; i += kThreads)
-        write(keys[i], i < n, &D[u64{query} * columns + i], &I[u64{query} * columns + i]);
+        write(i < n, i < n ? keys[i] : 0, &D[u64{query} * columns + i],
+              &I[u64{query} * columns + i]);
 }
 
 // keys (nq, k), query << 45 | distance << 32 | id, to be sorted by the caller; answers_write does
@@ -143,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(256)
     const Answers answers = ANSWERS;
     const auto put = [&](u64 key) { row[atomicAdd(&put_so_far[query], 1u)] = high | key; };
     const u32 n = is_short[query] ? answers.copy(query, put) : answers.select(query, put);
-    for (u32 i = n + threadIdx.x; i < k; i += kThreads) row[i] = high | u64{8191} << 32;
+    for (u32 i = n + threadIdx.x; i < k; i += kThreads) row[i] = high | kNoKey;
 }
 
 // Grid-stride over D and I (nq, columns).
@@ -153,7 +156,8 @@ extern "C" __global__ void __launch_bounds__(256)
     for (i64 i = i64{blockIdx.x} * kThreads + threadIdx.x; i < nq * columns;
          i += i64{gridDim.x} * kThreads) {
         const u32 column = static_cast<u32>(i % columns);
-        const u64 key = column < k ? keys[i / columns * k + column] << 19 >> 19 : ~u64{0};
-        write(key, column < k && key >> 32 != 8191, &D[i], &I[i]);
+        // Without its query, which is 19 bits.
+        const u64 key = column < k ? keys[i / columns * k + column] << 19 >> 19 : kNoKey;
+        write(key != kNoKey, key, &D[i], &I[i]);
     }
 }

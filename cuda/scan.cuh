@@ -119,7 +119,7 @@ __device__ __forceinline__ void scan(const Work& work, u64* tile, const Collecto
                 const int q = __ffs(static_cast<int>(near)) - 1;
                 for (int r = 0; r < kRows; r++) {
                     const u32 slot = at + r * kThreads;
-                    if (slot >= work.last || slot < at) break;
+                    if (slot >= work.last) break;
                     const int distance =
                         hamming(row_at(work.rows, slot, words), tile + q * words, words);
                     if (distance > bounds[q]) continue;

@@ -94,6 +94,11 @@ class GpuIndexDMIH(PythonIndexBinary):
         return self._device.number
 
     @property
+    def on_device(self) -> Device:
+        """Where the index is, for those who work on its answers there."""
+        return self._device
+
+    @property
     def mode(self) -> str:
         """``"auto"``, ``"mih"`` or ``"scan"``, as given."""
         return self._mode
@@ -123,7 +128,7 @@ class GpuIndexDMIH(PythonIndexBinary):
         Raises:
             TypeError, ValueError: ``x`` is not uint8 of that shape, or is on another device.
             MemoryError: the codes do not fit the device or ``memory_budget``.
-            RuntimeError: there would be more than 2^32 - 2 codes.
+            RuntimeError: there would be more than 2^32 - 4096 codes.
         """
         with self._device.active(x):
             codes = self._codes(x, "x")
@@ -165,7 +170,7 @@ class GpuIndexDMIH(PythonIndexBinary):
             TypeError, ValueError: ``x``, ``k`` or ``mask`` is none of the above.
             MemoryError: not even a single query fits.
         """
-        k = _check_k(k)
+        k = check_k(k)
         with self._device.active(x):
             xp, to_host = self._device.xp, self._device.to_host
             queries, rank = self._codes(x, "x", copied=False), self._rank(params, mask)
@@ -409,7 +414,8 @@ class GpuIndexDMIH(PythonIndexBinary):
         return search.run(queries, self._tables, probe)
 
 
-def _check_k(k: int) -> int:
+def check_k(k: int) -> int:
+    """`k` as an int, if it is at least 1."""
     k = operator.index(k)
     if k < 1:
         raise ValueError(f"got k = {k}, expected at least 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from faiss_dmih.gpu.device import Array, Device
 
@@ -23,6 +24,19 @@ def allowed(device: Device, params: Any, mask: Any, n: int) -> Array | None:
     if array.shape != (n,):
         raise ValueError(f"mask: got shape {array.shape}, expected ({n},): one per code")
     return device.xp.asarray(array)
+
+
+def on_host(device: Device, params: Any, mask: Any, n: int) -> NDArray[np.bool_] | None:
+    """The same in host memory."""
+    with device.active(mask):
+        array = allowed(device, params, mask, n)
+        return None if array is None else device.to_host(array)
+
+
+def kept_on_host(device: Device, ids: Any, n: int) -> NDArray[np.bool_]:
+    """As `kept`, in host memory."""
+    with device.active(ids):
+        return device.to_host(kept(device, ids, n))
 
 
 def kept(device: Device, ids: Any, n: int) -> Array:

@@ -14,7 +14,8 @@ import numpy as np
 
 from faiss_dmih.gpu.device import Array, Device
 
-MAX_CODES = 2**32 - 2
+# Slots are 32 bits, and kernels count a tile beyond the last one.
+MAX_CODES = 2**32 - 4096
 # Lists pay when they save a tenth of the rows.
 _WORTH_LISTS = 0.9
 
