@@ -1,8 +1,8 @@
 """Indexes written in Python that FAISS takes for its own, as an engine on a GPU is.
 
-FAISS's composites call the virtual functions of a C++ object. That of a `PythonIndexBinary` forwards
-them to the Python object, by `_call`: it takes what it is given to the methods below and what these
-return back, once their dtypes and shapes are as they should be.
+FAISS's composites call the virtual functions of a C++ object. That of a `PythonIndexBinary`
+forwards them to the Python object, by `_call`: it hands what it is given to the object's methods,
+and hands back what these return, once dtypes and shapes are as they should be.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class PythonIndexBinary(_Base):  # type: ignore[misc]
             _engine.set_ntotal(self.this, self.ntotal)
 
 
-# The C++ objects know their Python objects by number. A reference would have to be a weak one, since
+# The C++ objects know their Python objects by number. A reference would have to be a weak one, as
 # the Python object owns the C++ object, and to be given up with Python's lock, which a destructor
 # cannot wait for while the process exits.
 _indexes: WeakValueDictionary[int, PythonIndexBinary] = WeakValueDictionary()
