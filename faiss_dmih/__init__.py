@@ -25,6 +25,9 @@ try:
 except _abi_check.NoFaiss as _error:
     _no_faiss = str(_error)
 else:  # the native module cannot even be loaded where FAISS differs
+    import faiss as _faiss
+
+    from faiss_dmih import faiss_hooks as _faiss_hooks
     from faiss_dmih.index import (
         IndexDMIH,
         available_simd_levels,
@@ -33,6 +36,8 @@ else:  # the native module cannot even be loaded where FAISS differs
         simd_level,
         stats,
     )
+
+    _faiss_hooks.install(_faiss)
 
 __version__ = _version("faiss-dmih")
 __all__ = [
