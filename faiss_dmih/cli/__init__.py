@@ -13,7 +13,12 @@ if sys.version_info < (3, 11):
 
 
 def main() -> None:
-    """Entry point. Says in one line what to install when the extra or FAISS is missing."""
+    """Entry point. Says in one line what to install when FAISS or the extra is missing."""
+    try:
+        _abi_check.check()
+    except _abi_check.NoFaiss as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         print(
@@ -21,11 +26,6 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(1)
-    try:
-        _abi_check.check()
-    except _abi_check.NoFaiss as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(1) from None
     from faiss_dmih.cli.app import app
 
     app()
