@@ -7,23 +7,37 @@
 >>> D, I = index.search(xb[:2], k=1)
 >>> D.ravel().tolist(), I.ravel().tolist()
 ([0, 0], [0, 1])
+
+The CUDA engine's names, `GpuIndexDMIH`, `GpuIDMap`, `GpuShards` and `GpuReplicas`, are imported
+when they are first used. They, `codes` and `reference` need no FAISS. Where there is none, all else
+raises ImportError when it is first used.
 """
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
-from faiss_dmih import _abi_check
+from faiss_dmih import _abi_check, codes, reference
 
-_abi_check.check()  # before the native module, which cannot even be loaded where FAISS differs
+_no_faiss = ""
+try:
+    _abi_check.check()
+except _abi_check.NoFaiss as _error:
+    _no_faiss = str(_error)
+else:  # the native module cannot even be loaded where FAISS differs
+    import faiss as _faiss
 
-from faiss_dmih import codes, reference  # noqa: E402
-from faiss_dmih.index import (  # noqa: E402
-    IndexDMIH,
-    available_simd_levels,
-    reset_stats,
-    set_simd_level,
-    simd_level,
-    stats,
-)
+    from faiss_dmih import faiss_hooks as _faiss_hooks
+    from faiss_dmih.index import (
+        IndexDMIH,
+        available_simd_levels,
+        reset_stats,
+        set_simd_level,
+        simd_level,
+        stats,
+    )
+
+    _faiss_hooks.install(_faiss)
 
 __version__ = _version("faiss-dmih")
 __all__ = [
@@ -37,3 +51,16 @@ __all__ = [
     "simd_level",
     "stats",
 ]
+_CUDA = ("GpuIDMap", "GpuIndexDMIH", "GpuReplicas", "GpuShards")
+
+if not TYPE_CHECKING:  # type checkers would take it that every name is there
+
+    def __getattr__(name: str) -> object:
+        if name in _CUDA:
+            return getattr(_import_module("faiss_dmih.gpu"), name)
+        if _no_faiss and name in __all__:
+            raise ImportError(_no_faiss, name="faiss")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_CUDA})

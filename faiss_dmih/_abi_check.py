@@ -3,7 +3,8 @@
 FAISS's wheels carry `libfaiss.so` but no headers: the native module itself declares the few classes
 of FAISS that it derives from or reads. Before it is loaded, what those declarations promise is
 compared with the `libfaiss.so` that `import faiss` has loaded. Whatever differs is an ImportError
-naming the FAISS found and the versions supported, instead of a crash later on.
+naming the FAISS found and the versions supported, instead of a crash later on. Where there is no
+FAISS at all it is a NoFaiss, which `import faiss_dmih` outlives: not everything needs FAISS.
 
 No search is made here: one would start OpenMP's threads, and a child forked after that would hang.
 """
@@ -96,6 +97,10 @@ SYMBOLS = (
 )
 
 
+class NoFaiss(ImportError):
+    """There is nothing called `faiss` to import."""
+
+
 @dataclass(frozen=True)
 class Expected:
     """What the native module was compiled to see."""
@@ -114,7 +119,10 @@ class Expected:
 
 
 def check(expected: Expected | None = None) -> None:
-    """Raise ImportError unless the native module can be loaded and work with this FAISS."""
+    """Raise ImportError unless the native module can be loaded and work with this FAISS.
+
+    It is a NoFaiss where there is none.
+    """
     expected = expected or Expected()
     if sys.platform != "linux":
         raise ImportError(
@@ -153,9 +161,10 @@ def _import_faiss() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "faiss":
             raise
-        raise ImportError(
+        raise NoFaiss(
             "faiss_dmih is a plugin of FAISS, and there is no FAISS: "
-            "run pip install 'faiss-dmih[cpu]', or 'faiss-dmih[gpu]' for faiss-gpu"
+            "run pip install 'faiss-dmih[cpu]', or 'faiss-dmih[gpu]' for faiss-gpu",
+            name="faiss",
         ) from None
     module: ModuleType = faiss
     return module

@@ -15,7 +15,7 @@ import faiss
 import pytest
 
 from faiss_dmih import _abi_check
-from faiss_dmih._abi_check import MEMBERS, SYMBOLS, VTABLES, Expected, check
+from faiss_dmih._abi_check import MEMBERS, SYMBOLS, VTABLES, Expected, NoFaiss, check
 
 FLAT = "_ZTVN5faiss15IndexBinaryFlatE"
 ADD = VTABLES[FLAT].index("_ZN5faiss15IndexBinaryFlat3addElPKh")
@@ -138,7 +138,7 @@ def test_versions_within_the_bounds(monkeypatch: pytest.MonkeyPatch, version: st
 
 def test_no_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match=r"'faiss-dmih\[cpu\]', or 'faiss-dmih\[gpu\]'"):
+    with pytest.raises(NoFaiss, match=r"'faiss-dmih\[cpu\]', or 'faiss-dmih\[gpu\]'"):
         check()
 
 

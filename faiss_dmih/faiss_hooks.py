@@ -1,0 +1,84 @@
+"""FAISS's functions that copy binary indexes to GPUs and back, for the indexes of this package.
+
+Only faiss-gpu has them. Its C++ knows its own kinds of index only, so that ours are answered for
+before it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from faiss_dmih.index import IndexDMIH
+
+Function = Callable[..., Any]
+
+
+def install(faiss: Any) -> None:
+    """Replace those functions in the namespace of FAISS's module; nothing else, and only once.
+
+    `index_binary_cpu_to_gpu` and `index_binary_cpu_to_gpu_multiple` then also take an IndexDMIH, by
+    its `to_gpu(device)`; `index_binary_gpu_to_cpu` any index that has a method `to_cpu()`. All
+    other indexes are FAISS's matter as before. Of several devices each gets a replica or, if
+    `options.shard`, a shard, in the composites that FAISS puts its own indexes in.
+    """
+    # FAISS's wrappers of these functions, such as index_cpu_to_all_gpus, look names up where they
+    # are defined.
+    for module in (faiss, getattr(faiss, "gpu_wrappers", None)):
+        for name, hook in _HOOKS.items():
+            original = getattr(module, name, None)
+            if original is not None and not hasattr(original, "_faiss_dmih"):
+                replacement: Any = wraps(original)(hook(original, faiss))
+                replacement._faiss_dmih = True
+                setattr(module, name, replacement)
+
+
+def _cpu_to_gpu(original: Function, faiss: Any) -> Function:
+    def index_binary_cpu_to_gpu(provider: Any, device: int, index: Any, options: Any = None) -> Any:
+        if isinstance(index, IndexDMIH):
+            return index.to_gpu(device)
+        return original(provider, device, index, options)
+
+    return index_binary_cpu_to_gpu
+
+
+def _gpu_to_cpu(original: Function, faiss: Any) -> Function:
+    def index_binary_gpu_to_cpu(gpu_index: Any) -> Any:
+        if hasattr(gpu_index, "to_cpu"):
+            return gpu_index.to_cpu()
+        return original(gpu_index)
+
+    return index_binary_gpu_to_cpu
+
+
+def _cpu_to_gpu_multiple(original: Function, faiss: Any) -> Function:
+    def index_binary_cpu_to_gpu_multiple(
+        provider: Any, devices: Any, index: Any, options: Any = None
+    ) -> Any:
+        if not isinstance(index, IndexDMIH):
+            return original(provider, devices, index, options)
+        count = devices.size()
+        if count == 1:
+            return index.to_gpu(devices.at(0))
+        if options is None or not options.shard:
+            replicas = faiss.IndexBinaryReplicas(index.d, True)
+            for i in range(count):
+                replicas.addIndex(index.to_gpu(devices.at(i)))
+            return replicas
+        shards = faiss.IndexBinaryShards(index.d, True, True)
+        for i in range(count):
+            first, last = (index.ntotal * end // count for end in (i, i + 1))
+            part = IndexDMIH(index.d)
+            part.add(index.reconstruct_n(first, last - first))
+            shards.add_shard(part.to_gpu(devices.at(i)))
+        return shards
+
+    return index_binary_cpu_to_gpu_multiple
+
+
+_HOOKS: dict[str, Callable[[Function, Any], Function]] = {
+    "index_binary_cpu_to_gpu": _cpu_to_gpu,
+    "index_binary_cpu_to_gpu_multiple": _cpu_to_gpu_multiple,
+    "index_binary_gpu_to_cpu": _gpu_to_cpu,
+}
