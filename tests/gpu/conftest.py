@@ -40,7 +40,10 @@ def shim_cache(request: pytest.FixtureRequest) -> Path:
     return Path(request.config.cache.mkdir("shim"))
 
 
-@pytest.fixture(scope="session", params=["seed 1", "seed 2", "sanitized", "cuda"])
+@pytest.fixture(
+    scope="session",
+    params=["seed 1", "seed 2", "sanitized", pytest.param("cuda", marks=pytest.mark.gpu)],
+)
 def launcher(request: pytest.FixtureRequest, shim_cache: Path) -> kernels.Launcher:
     if request.param == "sanitized":
         return ShimLauncher(shim_cache, sanitize=True)
