@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,4 +55,6 @@ def launcher(request: pytest.FixtureRequest, shim_cache: Path) -> kernels.Launch
         cupy.cuda.Device().use()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         pytest.skip(f"no GPU: {error}")
+    if "DMIH_NO_POOL" in os.environ:  # so that a sanitizer sees where each array ends
+        cupy.cuda.set_allocator(None)
     return OverNumpy(cupy)
