@@ -116,30 +116,26 @@ def plan(wheels: Path, work: Path) -> list[Step]:
         return Step(
             tool,
             (*sanitizer, *on_gpu, "--hypothesis-profile", "few"),
-            40,
+            60,
             tool=sanitizer[0],
             expect=some,
             env={"DMIH_NO_POOL": "1"},
         )
 
     return [
-        Step("nvidia-smi", ("nvidia-smi",), 10, tool="nvidia-smi", judged=False),
-        Step("nvcc", ("nvcc", "--version"), 10, tool="nvcc", judged=False),
-        Step("wheels to build", (*pip, *BUILD), 40),
+        Step("nvidia-smi", ("nvidia-smi",), 5, tool="nvidia-smi", judged=False),
+        Step("nvcc", ("nvcc", "--version"), 5, tool="nvcc", judged=False),
+        Step("wheels to build", (*pip, *BUILD), 30),
         Step(
             "build",
             (
                 *(*pip, "--no-deps", "--no-build-isolation"),
                 *("--config-settings", f"build-dir={work / 'native'}", "-e", "."),
             ),
-            120,
+            90,
         ),
-        Step("wheels to test", (*pip, "faiss-dmih[cpu,bench,test]"), 40),
-        *(
-            Step(f"wheel of {wheel.name}", (*pip, str(wheel)), 40)
-            for wheel in sorted(wheels.glob("cupy*.whl"))[:1]
-            if importlib.util.find_spec("cupy") is None
-        ),
+        Step("wheels to test", (*pip, "faiss-dmih[cpu,bench,test]"), 30),
+        *(Step("wheel of CuPy", (*pip, str(wheel)), 40) for wheel in cupy_wheels(wheels)),
         Step("a kernel", (python, "-c", A_KERNEL), 30),
         Step("gpu tests", on_gpu, 80, expect=some),
         sanitized("memcheck", "--report-api-errors", "no"),  # CuPy looks at the API's errors
@@ -164,6 +160,15 @@ def plan(wheels: Path, work: Path) -> list[Step]:
             90,
         ),
     ]
+
+
+def lacks_cupy() -> bool:
+    return importlib.util.find_spec("cupy") is None
+
+
+def cupy_wheels(wheels: Path) -> list[Path]:
+    """The one to install, if one is needed and there is one."""
+    return sorted(wheels.glob("cupy*.whl"))[:1] if lacks_cupy() else []
 
 
 def results_of_benchmarks(work: Path) -> dict[Path, str]:
@@ -325,6 +330,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     end = time.monotonic() + options.seconds
     steps, env = plan(options.wheels.resolve(), WORK), environment(WORK)
+    if lacks_cupy() and not cupy_wheels(options.wheels):
+        print(
+            f"{sys.executable} has no CuPy, and there is no wheel of it in {options.wheels}: what "
+            "needs the GPU will fail. Put cupy-cuda13x there (pip download), or name a Python "
+            "that has CuPy (make gpu-check PYTHON=...)"
+        )
     if options.dry_run:
         show_plan(steps, env)
         return 0

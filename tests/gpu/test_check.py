@@ -174,21 +174,29 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
         check=True,
         env={**os.environ, "PATH": str(tmp_path), "CUDA_HOME": str(tmp_path)},
     )
-    assert "memcheck (at most 40 s): unavailable" in done.stdout
+    assert "memcheck (at most 60 s): unavailable" in done.stdout
     assert "pytest -q -m gpu tests/gpu" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wheel_of_cupy_is_installed_where_there_is_no_cupy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("found", [None, object()])
+@pytest.mark.parametrize("given", [False, True])
+def test_cupy_is_there_or_a_wheel_or_missed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: object,
+    given: bool,
 ) -> None:
     wheel = tmp_path / "cupy_cuda13x-14.0-cp311-cp311-manylinux2014_x86_64.whl"
-    wheel.touch()
-    for found, expected in ((None, 1), (object(), 0)):
-        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
-        steps = [step for step in check.plan(tmp_path, tmp_path) if wheel.name in step.name]
-        assert len(steps) == expected
-        assert all(step.command[-1] == str(wheel) for step in steps)
+    if given:
+        wheel.touch()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+    assert check.main(["--dry-run", "--wheels", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert ("has no CuPy, and there is no wheel of it in" in said) == (not found and not given)
+    steps = [step for step in check.plan(tmp_path, tmp_path) if step.name == "wheel of CuPy"]
+    assert [step.command[-1] for step in steps] == ([str(wheel)] if given and not found else [])
 
 
 def test_a_virtual_environment_sees_what_this_python_sees(tmp_path: Path) -> None:
