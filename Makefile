@@ -3,13 +3,17 @@
 # make lint   formatting, ruff, mypy, clang-format
 # make format rewrite the sources in the project's format
 # make dist   sdist and wheel in dist/
+# make gpu-check   what needs a GPU, in eight minutes and without network, of wheels in WHEELS;
+#             results in OUT (docs/gpu.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WHEELS ?= wheels
+OUT ?= gpu-check-out
 ENGINE := $(shell find faiss_dmih/engine -name '*.?pp')
 CUDA := $(shell find cuda tests/gpu -name '*.cu' -o -name '*.cuh' -o -name '*.?pp')
 
-.PHONY: demo test lint format dist clean
+.PHONY: demo test lint format dist gpu-check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -31,6 +35,9 @@ format: $(VENV)/.installed-dev
 
 dist: $(VENV)/.installed-dev
 	$(BIN)/python -m build --outdir dist .
+
+gpu-check:
+	$(PYTHON) tests/gpu/check.py --wheels $(WHEELS) --out $(OUT)
 
 # Debian keeps venv's pip in a package of its own; where it is missing, virtualenv does the same.
 $(BIN)/python:

@@ -17,6 +17,7 @@ _slow_data = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_l
 _common = {"deadline": None, "suppress_health_check": [*_shared_fixtures, *_slow_data]}
 hypothesis.settings.register_profile("default", max_examples=30, **_common)
 hypothesis.settings.register_profile("ci", max_examples=30, derandomize=True, **_common)
+hypothesis.settings.register_profile("few", max_examples=3, **_common)  # under a sanitizer
 hypothesis.settings.register_profile("thorough", max_examples=1000, **_common)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 

@@ -89,7 +89,7 @@ class Within(Question):
         return f"radius {self.radius}"
 
     def put_to(self, index: Any) -> Callable[[Codes], Answer]:
-        return partial(index.range_search, thresh=self.radius)
+        return lambda xq: index.range_search(xq, self.radius)
 
     def join(self, answers: Sequence[Answer]) -> Answer:
         lims, D, I = zip(*answers, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from faiss_dmih.bench.cells import threads_text
@@ -73,11 +73,11 @@ def fate(outcome: Outcome) -> str:
     return {True: "met", False: "missed", None: "not measured"}[outcome.met]
 
 
-def tally(run: Run) -> str:
+def tally(outcomes: Sequence[Outcome]) -> str:
     """How many goals were met, in a sentence."""
     parts = []
     for stretch, what in ((False, "goals"), (True, "stretch goals")):
-        fates = [fate(o) for o in run.outcomes if o.stretch == stretch]
+        fates = [fate(o) for o in outcomes if o.stretch == stretch]
         if fates:
             others = [f"{fates.count(f)} {f}" for f in ("missed", "not measured") if f in fates]
             parts.append(", ".join([f"{fates.count('met')} of {len(fates)} {what} met", *others]))
@@ -157,7 +157,7 @@ def markdown(run: Run, images: list[str]) -> str:
         lines += [f"- {', '.join(where)}: {why}" for why, where in skipped(run).items()]
         lines += [""]
     if run.outcomes:
-        lines += ["## Goals", "", *_goals(run), ""]
+        lines += ["## Goals", "", *goals_table(run.outcomes), ""]
     lines += [line for name in images for line in (f"![{name}]({name})", "")]
     for panel in panels(run):
         lines += [f"## {title(panel[0])}", "", *_panel(panel), ""]
@@ -210,10 +210,11 @@ def _has_regret(m: Measurement, result: CellResult) -> bool:
     return m.family == DmihAuto.family and result.regret is not None
 
 
-def _goals(run: Run) -> list[str]:
+def goals_table(outcomes: Sequence[Outcome]) -> list[str]:
+    """What became of the goals, in Markdown."""
     head = ["| | what | goal | measured | range | |", "|---|---|--:|--:|--:|---|"]
-    lines = [f"{tally(run)}.", "", *head]
-    for o in run.outcomes:
+    lines = [f"{tally(outcomes)}.", "", *head]
+    for o in outcomes:
         median, its_range = shown(o.measured, o.unit)
         became = fate(o) if o.met else f"**{fate(o)}**"
         if o.note:

@@ -15,11 +15,13 @@ from rich.console import Console
 from faiss_dmih.bench import FAMILIES, Group, Protocol, Suite, read_suite, run, suites
 from faiss_dmih.bench.archive import Archive, identity
 from faiss_dmih.bench.cells import grid
+from faiss_dmih.bench.cuda.device import CudaDevice
 from faiss_dmih.bench.machine import describe
 from faiss_dmih.bench.plots import write_plots
 from faiss_dmih.bench.report import markdown
 from faiss_dmih.bench.sources import Source
 from faiss_dmih.cli.console import progress_bar, show_error, show_run
+from faiss_dmih.cli.cuda import bench_cuda
 from faiss_dmih.data import (
     DATASETS,
     HELD_OUT,
@@ -36,6 +38,7 @@ from faiss_dmih.data import (
 )
 from faiss_dmih.data.files import Progress, atomic_write
 
+CPU, CUDA = "cpu", "cuda"
 MILLION = 1_000_000
 PREFERRED = ("cifar10-features", "fashion-mnist", "cifar10")
 DOWNLOADED = "fashion-mnist"
@@ -67,6 +70,17 @@ class _Request:
 
 def bench(
     context: typer.Context,
+    device: Annotated[
+        str,
+        typer.Option(
+            help=f"{CPU}, or {CUDA}: the index on an NVIDIA GPU, against the GPU's limits. That "
+            "excludes all options but --seconds, --seed and --out."
+        ),
+    ] = CPU,
+    seconds: Annotated[
+        float,
+        typer.Option(help=f"With --device {CUDA}: begin nothing after so many seconds."),
+    ] = 210.0,
     suite: Annotated[
         str | None,
         typer.Option(
@@ -128,14 +142,28 @@ def bench(
     """Time the index against FAISS's binary indexes and check every answer.
 
     Measures one real data set and synthetic codes (uniform, planted, clustered), or what --suite
-    says; prints tables and writes bench.json, bench.md, plots and one JSON file per cell into
-    --out. Exit status: 0 if all answers are right, whether goals are met or not; 1 if any differs
-    from IndexBinaryFlat's; 2 for options that cannot be used.
+    says, or an NVIDIA GPU; prints tables and writes bench.json, bench.md, plots and, on the CPU,
+    one JSON file per cell into --out. Exit status: 0 if all answers are right, whether goals are
+    met or not; 1 if any differs from IndexBinaryFlat's; 2 for options that cannot be used, and
+    where there is no GPU.
     """
     console, errors = Console(), Console(stderr=True)
     try:
+        if device == CUDA:
+            _refuse_others(context, f"--device {CUDA}", ("device", "seconds", "seed", "out"))
+            if seconds <= 0:
+                raise InputError(f"--seconds must be positive, got {seconds:g}")
+            gpu = CudaDevice()  # before a folder is made: there may be none
+            _prepare_folder(out)
+            if not bench_cuda(gpu, console, errors, out, seed=seed, seconds=seconds):
+                raise typer.Exit(1)
+            return
+        if device != CPU:
+            raise InputError(f"unknown device {device!r}; known are {CPU}, {CUDA}")
+        if _given(context, "seconds"):
+            raise InputError(f"--seconds goes with --device {CUDA}; --cell-seconds without")
         if suite is not None:
-            _refuse_others(context)
+            _refuse_others(context, "--suite", ("device", "suite", "fresh", "out"))
             plan = read_suite(suite)
         elif fresh:
             raise InputError("--fresh goes with --suite; without it everything is measured anew")
@@ -184,14 +212,19 @@ def bench(
         raise typer.Exit(1)
 
 
-def _refuse_others(context: typer.Context) -> None:
-    """A suite says itself what is measured."""
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option is on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _refuse_others(context: typer.Context, option: str, allowed: tuple[str, ...]) -> None:
+    """`option` says itself what is measured."""
     for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        given = source is not None and source.name == "COMMANDLINE"
-        if given and parameter.name not in ("suite", "fresh", "out"):
-            option = parameter.opts[0]
-            raise InputError(f"--suite says what is measured: leave {option} out, or --suite")
+        name = parameter.name or ""
+        if name not in allowed and _given(context, name):
+            other = parameter.opts[0]
+            raise InputError(f"{option} says what is measured: leave {other} out, or {option}")
 
 
 def _words(values: list[str] | None) -> list[str]:
@@ -245,7 +278,7 @@ def _checked(request: _Request) -> _Request:
 def _prepare_folder(out: Path) -> None:
     """Find out before the measurements, not after, whether results can be written."""
     try:
-        (out / "cells").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be made a folder ({error})") from error
 

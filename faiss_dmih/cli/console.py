@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -28,7 +28,14 @@ from faiss_dmih.bench.report import (
     title,
     verdict,
 )
-from faiss_dmih.bench.results import BASELINE, CellResult, Measurement, Run, TrialResult
+from faiss_dmih.bench.results import (
+    BASELINE,
+    CellResult,
+    Measurement,
+    Outcome,
+    Run,
+    TrialResult,
+)
 from faiss_dmih.data.files import Progress
 
 
@@ -115,9 +122,7 @@ def _show_suite(console: Console, run: Run) -> None:
     for trial in run.trials:
         console.print(Text(trial.title, style="italic"))
         console.print(_trial_table(trial))
-    if run.outcomes:
-        console.print(Text(f"Goals: {tally(run)}", style="italic"))
-        console.print(_goals_table(run))
+    show_goals(console, run.outcomes)
 
 
 def _cells_table(run: Run) -> Table:
@@ -166,19 +171,23 @@ _FATES = {
 }
 
 
-def _goals_table(run: Run) -> Table:
+def show_goals(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """A table of what became of them, if there are any."""
+    if not outcomes:
+        return
+    console.print(Text(f"Goals: {tally(outcomes)}", style="italic"))
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("", overflow="fold", ratio=1)
     for heading in ("goal", "measured", "range", ""):
         table.add_column(heading, justify="right", overflow="fold")
     subject = ""
-    for o in run.outcomes:
+    for o in outcomes:
         if o.subject != subject:
             subject = o.subject
             table.add_row(Text(subject, style="italic"))
         became = Text(_FATES[fate(o)][0], style=_FATES[fate(o)][1])
         table.add_row(f"  {o.what}", bound(o), *shown(o.measured, o.unit), became)
-    return table
+    console.print(table)
 
 
 def _panel_table(panel: list[CellResult]) -> Table:

@@ -98,6 +98,6 @@ def test_goals_are_told_and_counted(run):
     run.outcomes.extend(judge(goals, run))
     assert [bound(o) for o in run.outcomes] == [">= 10x", ">= 1,000x", "<= 1.05x", ">= 5x"]
     assert run.outcomes[1].what == "k = 1, batch 1: dmih-auto over flat (stretch)"
-    assert tally(run) == (
+    assert tally(run.outcomes) == (
         "1 of 3 goals met, 1 missed, 1 not measured; 0 of 1 stretch goals met, 1 missed"
     )

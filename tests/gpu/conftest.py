@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def shim_cache(request: pytest.FixtureRequest) -> Path:
     return Path(request.config.cache.mkdir("shim"))
 
 
-@pytest.fixture(scope="session", params=["seed 1", "seed 2", "sanitized", "cuda"])
+@pytest.fixture(
+    scope="session",
+    params=["seed 1", "seed 2", "sanitized", pytest.param("cuda", marks=pytest.mark.gpu)],
+)
 def launcher(request: pytest.FixtureRequest, shim_cache: Path) -> kernels.Launcher:
     if request.param == "sanitized":
         return ShimLauncher(shim_cache, sanitize=True)
@@ -53,6 +57,8 @@ def launcher(request: pytest.FixtureRequest, shim_cache: Path) -> kernels.Launch
         cupy.cuda.Device().use()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         pytest.skip(f"no GPU: {error}")
+    if "DMIH_NO_POOL" in os.environ:  # so that a sanitizer sees where each array ends
+        cupy.cuda.set_allocator(None)
     return OverNumpy(cupy)
 
 

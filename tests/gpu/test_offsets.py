@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -32,7 +32,6 @@ def tables(draw: st.DrawFn) -> tuple[NDArray[np.uint64], int, int, int]:
     return codes, compiled, first, bits
 
 
-@settings(max_examples=30)
 @given(table=tables(), blocks=st.sampled_from([1, 3, 20]), threads=st.sampled_from([32, 100, 256]))
 def test_buckets(
     launcher: Launcher,
