@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from pathlib import Path
 
 from rich import box
@@ -28,18 +27,18 @@ from faiss_dmih.bench.cuda.runner import run
 from faiss_dmih.bench.report import duration, shown
 from faiss_dmih.cli.console import progress_bar, show_error, show_goals
 from faiss_dmih.data.files import atomic_write
+from faiss_dmih.gpu import GpuIndexDMIH
 
 
 def bench_cuda(
     device: Device, console: Console, errors: Console, out: Path, *, seed: int, seconds: float
 ) -> bool:
     """Measure, write into `out`, show. Whether all answers were right."""
-    index = import_module("faiss_dmih.gpu").GpuIndexDMIH
     threads = len(os.sched_getaffinity(0))
     with progress_bar(console) as progress:
         result = run(
             device,
-            index,
+            GpuIndexDMIH,
             databases(threads),
             threads=threads,
             seed=seed,

@@ -7,9 +7,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from faiss_dmih.gpu.kernels import Kernel, Launcher
+
+# For random tests of the whole index: sanitized, each of a search's ten launches is a process.
+UNSANITIZED = pytest.mark.parametrize(
+    "launcher", ["seed 1", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True
+)
+
+
+def examples(share: float) -> settings:
+    """So many times the examples of the profile in force."""
+    return settings(max_examples=max(1, round(share * settings.default.max_examples)))
 
 
 class DeviceArray(np.ndarray):

@@ -301,8 +301,7 @@ def command(device: HostDevice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bench_command, "CudaDevice", lambda: device)
     monkeypatch.setattr(cuda_command, "databases", lambda threads: SMALL)
-    gpu = SimpleNamespace(GpuIndexDMIH=OracleIndex)
-    monkeypatch.setattr(cuda_command, "import_module", lambda name: gpu)
+    monkeypatch.setattr(cuda_command, "GpuIndexDMIH", OracleIndex)
     return lambda *options: CliRunner().invoke(app, ["bench", "--device", "cuda", *options])
 
 
@@ -325,8 +324,7 @@ def test_the_command_writes_everything_and_exits_0(command: Any, tmp_path: Path)
 
 
 def test_a_wrong_answer_exits_1(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = SimpleNamespace(GpuIndexDMIH=Lying)
-    monkeypatch.setattr(cuda_command, "import_module", lambda name: gpu)
+    monkeypatch.setattr(cuda_command, "GpuIndexDMIH", Lying)
     result = command()
     assert result.exit_code == 1, result.output
     assert "FAILED" in result.stdout

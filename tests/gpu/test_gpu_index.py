@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 import pytest
 from checks import assert_knn, assert_range, assert_same
-from devices import NumpyDevice
+from devices import UNSANITIZED, NumpyDevice, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -46,7 +46,8 @@ def grown(case: Case, sizes: list[int], compact_after: int, **options: Any) -> G
     return index
 
 
-@settings(max_examples=60)
+@UNSANITIZED
+@examples(2)
 @given(case=SMALL, engine=st.sampled_from(ENGINES), data=st.data())
 def test_exact(gpu: Any, room: None, case: Case, engine: str, data: st.DataObject) -> None:
     mode = data.draw(st.sampled_from(["auto", "mih", "scan"]))
@@ -60,7 +61,8 @@ def test_exact(gpu: Any, room: None, case: Case, engine: str, data: st.DataObjec
     assert_range(index, case.xb, case.xq, data.draw(radii(case.d)))
 
 
-@settings(max_examples=60)
+@UNSANITIZED
+@examples(2)
 @given(case=SMALL, engine=st.sampled_from(ENGINES), data=st.data())
 def test_filtered(gpu: Any, room: None, case: Case, engine: str, data: st.DataObject) -> None:
     index = grown(case, data.draw(batches(case.n)), data.draw(st.integers(0, 6)))
@@ -88,7 +90,8 @@ class Naive:
         return self._launcher.kernel(file, naive.get(name, name), **defines)
 
 
-@settings(max_examples=10)
+@UNSANITIZED
+@examples(0.5)
 @given(case=SMALL, data=st.data())
 def test_the_naive_scan_is_right_too(gpu: Any, case: Case, data: st.DataObject) -> None:
     index = GpuIndexDMIH(case.d, mode="scan")
@@ -114,10 +117,11 @@ TIED = [
 @pytest.mark.parametrize("case", TIED, ids=lambda case: f"{case.kind}-{case.d}")
 @pytest.mark.parametrize("mode", ["auto", "mih", "scan"])
 def test_ties(gpu: Any, room: None, case: Case, mode: str) -> None:
-    """Of many codes at the k-th distance the smallest ids win, filtered or not."""
+    """Of many codes at the k-th distance the smallest ids win, filtered or not; by any engine."""
     index = grown(case, [2000, case.n - 2000] if case.n > 2000 else [case.n], 0, mode=mode)
     mask = np.arange(case.n) % 3 != 1
-    for k in (1, 7, 9, 100, case.n - 1):
+    for k, engine in ((1, "probe"), (7, "scan"), (9, "auto"), (100, "probe"), (case.n - 1, "scan")):
+        index.force_engine(engine)
         assert_knn(index, case.xb, case.xq, k)
         expected = reference.knn(case.xb, case.xq, k, mask=mask)
         assert_same(index.search(case.xq, k, mask=mask), expected)
@@ -201,9 +205,10 @@ def run_machine(n_codes: int) -> type[RuleBasedStateMachine]:
     return Life
 
 
+@UNSANITIZED
 def test_life(gpu: Any) -> None:
     machine = run_machine(400)
-    machine.TestCase.settings = settings(max_examples=15, stateful_step_count=12)
+    machine.TestCase.settings = settings(examples(0.5), stateful_step_count=12)
     machine.TestCase().runTest()
 
 

@@ -8,8 +8,8 @@ import faiss
 import numpy as np
 import pytest
 from checks import assert_knn, assert_range, assert_same
-from devices import DeviceArray, NumpyDevice, on_device
-from hypothesis import given, settings
+from devices import UNSANITIZED, DeviceArray, NumpyDevice, examples, on_device
+from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Case
 
@@ -20,8 +20,9 @@ CASE = Case(d=64, n=2000, nq=11, kind="duplicates", seed=1)
 KINDS = [GpuShards, GpuReplicas]
 
 
+@UNSANITIZED
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15)
+@examples(0.5)
 @given(data=st.data())
 def test_as_one(gpu: Any, kind: Any, data: st.DataObject) -> None:
     """Adds, removals and searches are those of one index over all codes."""
