@@ -935,6 +935,7 @@ def test_ctrl_c() -> None:
                 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
                 time.sleep(20)
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
         index = faiss.IndexBinaryIDMap(Slow(64))
         try:
             index.search(xb, 5)
