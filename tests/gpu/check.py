@@ -77,6 +77,8 @@ class Step:
     """A program without which the step is unavailable."""
     expect: str = ""
     """A pattern that its output must have: pytest succeeds where everything is skipped."""
+    refusal: str = ""
+    """What the tool says where it cannot work; the step is unavailable then, too."""
     env: dict[str, str] = field(default_factory=dict)
     judged: bool = True
     """Whether its failure is the check's; the others are for information."""
@@ -103,12 +105,12 @@ class Result:
 
 def plan(wheels: Path, work: Path) -> list[Step]:
     """The steps, in the order of their weight."""
-    bin = work / "venv" / "bin"
-    python = str(bin / "python")
+    programs = work / "venv" / "bin"
+    python = str(programs / "python")
     pip = (python, "-m", "pip", "install", "--no-index", "--find-links", str(wheels))
     pytest = (python, "-m", "pytest", "-q")
     on_gpu = (*pytest, "-m", "gpu", "tests/gpu")
-    bench = (str(bin / "faiss-dmih"), "bench")
+    bench = (str(programs / "faiss-dmih"), "bench")
     some = r"\b[1-9]\d* passed"
 
     def sanitized(tool: str, *options: str) -> Step:
@@ -119,6 +121,7 @@ def plan(wheels: Path, work: Path) -> list[Step]:
             60,
             tool=sanitizer[0],
             expect=some,
+            refusal="Device not supported",
             env={"DMIH_NO_POOL": "1"},
         )
 
@@ -242,6 +245,8 @@ def run_step(step: Step, left: float, log: Path, env: dict[str, str]) -> Result:
         returncode = _returncode(command, limit, file.fileno(), env)
     output = log.read_bytes()[begin:].decode(errors="replace")
     status = PASSED if returncode == 0 and re.search(step.expect, output) else FAILED
+    if status == FAILED and step.refusal and step.refusal in output:
+        status = UNAVAILABLE
     if returncode is None:
         status = TIMED_OUT if limit == step.seconds else NO_TIME
     return result(

@@ -81,15 +81,14 @@ class CudaDevice:
 
     def describe(self) -> Gpu:
         runtime, device = self._cupy.cuda.runtime, self._cupy.cuda.Device()
-        properties = runtime.getDeviceProperties(device.id)
-        capability = device.compute_capability
+        attributes, capability = device.attributes, device.compute_capability
         return Gpu(
-            name=properties["name"].decode(),
+            name=runtime.getDeviceProperties(device.id)["name"].decode(),
             compute_capability=f"{capability[:-1]}.{capability[-1]}",
-            multiprocessors=properties["multiProcessorCount"],
-            clock_mhz=device.attributes["ClockRate"] / 1e3,
-            memory_gib=round(properties["totalGlobalMem"] / 2**30, 1),
-            l2_mib=round(properties["l2CacheSize"] / 2**20, 1),
+            multiprocessors=attributes["MultiProcessorCount"],
+            clock_mhz=attributes["ClockRate"] / 1e3,
+            memory_gib=round(device.mem_info[1] / 2**30, 1),
+            l2_mib=round(attributes["L2CacheSize"] / 2**20, 1),
             driver=_driver(),
             cuda_driver=_version(runtime.driverGetVersion()),
             cuda_runtime=_version(runtime.runtimeGetVersion()),
@@ -103,7 +102,7 @@ class CudaDevice:
         return self._cupy.asarray(array)
 
     def download(self, array: Array) -> npt.NDArray[Any]:
-        return np.asarray(array.get())
+        return np.asarray(self._cupy.asnumpy(array))
 
     def wait(self) -> None:
         self._cupy.cuda.Device().synchronize()

@@ -134,7 +134,8 @@ def _legend(run: CudaRun) -> list[str]:
         "host's clock, from its arrays to its arrays.",
         "- Pairs are all pairs of a query and a code. POPC: the 32-bit words of these pairs whose "
         "bits are counted, of what the device can count. The floor: reading all codes once.",
-        "- A competitor that would take over a second a call is given fewer queries.",
+        "- One that would take over a second a call, or a tenth by the host's clock, is given "
+        "fewer queries; the last column says how many.",
         f"- Of each cell the first queries, up to {checked}, were compared with IndexBinaryFlat's "
         "answers bit for bit, the others with the answers of whoever was right there.",
     ]

@@ -45,7 +45,7 @@ _FEW = 8
 """Queries for a first look at how long they take."""
 _CHECKED = 16
 """Queries that IndexBinaryFlat is asked, too."""
-_TURN_SECONDS = 1.0
+_TURN_SECONDS, _HOST_TURN_SECONDS = 1.0, 0.1
 """A competitor is given fewer queries where all of them would take longer."""
 _CELL_SECONDS = 1.5
 _MIN_ROUNDS, _MAX_ROUNDS = 3, 15
@@ -217,12 +217,13 @@ class _Runner:
     def _cell(
         self, cell: Cell, contestants: Sequence[Contestant], flat: Any, xq: Codes
     ) -> CudaCell:
-        judge = _Judge(cell, flat, xq)
+        faiss.omp_set_num_threads(self._threads)
+        checker = _Checker(cell, flat, xq)
         there = self._device.upload(xq[: cell.nq])
         all_turns = []
         for entrant in contestants:
             turns = _Turns(entrant, xq[: cell.nq] if entrant.host_clock else there, cell.nq)
-            self._guarded(turns, partial(self._start, turns, judge))
+            self._guarded(turns, partial(self._start, turns, checker))
             all_turns.append(turns)
         started = time.perf_counter()
         for round_number in range(_MAX_ROUNDS):
@@ -231,8 +232,8 @@ class _Runner:
                 break
             for turns in all_turns:
                 if not turns.error:
-                    self._guarded(turns, partial(self._turn, turns, judge))
-        return CudaCell(cell, judge.checked, [_timed(cell, t, self._limits) for t in all_turns])
+                    self._guarded(turns, partial(self._turn, turns, checker))
+        return CudaCell(cell, checker.checked, [_timed(cell, t, self._limits) for t in all_turns])
 
     @staticmethod
     def _guarded(turns: _Turns, action: Callable[[], None]) -> None:
@@ -241,18 +242,19 @@ class _Runner:
         except Exception as error:  # as above
             turns.error = f"{type(error).__name__}: {error}"
 
-    def _start(self, turns: _Turns, judge: _Judge) -> None:
+    def _start(self, turns: _Turns, checker: _Checker) -> None:
         """Warm up, and find out how many queries fit into a turn."""
         few = min(_FEW, turns.nq)
         for _ in range(2):
             seconds, _ = self._search(turns, few)
-        turns.nq = min(turns.nq, max(few, int(_TURN_SECONDS * few / max(seconds, 1e-9))))
-        self._check(turns, judge, self._search(turns, turns.nq)[1])
+        share = _HOST_TURN_SECONDS if turns.entrant.host_clock else _TURN_SECONDS
+        turns.nq = min(turns.nq, max(few, int(share * few / max(seconds, 1e-9))))
+        self._check(turns, checker, self._search(turns, turns.nq)[1])
 
-    def _turn(self, turns: _Turns, judge: _Judge) -> None:
+    def _turn(self, turns: _Turns, checker: _Checker) -> None:
         seconds, answer = self._search(turns, turns.nq)
         turns.seconds.append(seconds)
-        self._check(turns, judge, answer)
+        self._check(turns, checker, answer)
         if seconds < _ALONE_SECONDS and not turns.entrant.host_clock:
             self._scratch.read()
             turns.alone.append(self._alone(lambda: turns.entrant.search(turns.xq[: turns.nq])))
@@ -275,16 +277,16 @@ class _Runner:
         self._device.wait()
         return time.perf_counter() - start
 
-    def _check(self, turns: _Turns, judge: _Judge, answer: Answer) -> None:
+    def _check(self, turns: _Turns, checker: _Checker, answer: Answer) -> None:
         if not turns.entrant.host_clock:
             answer = tuple(self._device.download(array) for array in answer)
-        turns.error = judge.wrong(turns.entrant.name, turns.nq, answer)
+        turns.error = checker.wrong(turns.entrant.name, turns.nq, answer)
 
 
 _OURS = "dmih"
 
 
-class _Judge:
+class _Checker:
     """Compares the answers in a cell."""
 
     def __init__(self, cell: Cell, flat: Any, xq: Codes) -> None:

@@ -102,6 +102,17 @@ def test_an_output_that_is_not_as_expected_fails(tmp_path: Path) -> None:
     assert results[1].status == FAILED  # by its own output
 
 
+def test_a_tool_that_refuses_is_unavailable(tmp_path: Path) -> None:
+    memcheck = next(step for step in check.plan(tmp_path, tmp_path) if step.name == "memcheck")
+    for said, status in (
+        ("Error: Device not supported", UNAVAILABLE),
+        ("Invalid __global__ write", FAILED),
+    ):
+        step = sh("memcheck", f"echo '{said}'; exit 1", refusal=memcheck.refusal)
+        (result,) = run(tmp_path, step)
+        assert result.status == status
+
+
 def test_time_is_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "_RESERVE", 0.0)
     monkeypatch.setattr(check, "_GRACE", 0.1)
