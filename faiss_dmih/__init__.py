@@ -53,7 +53,12 @@ __all__ = [
 ]
 _CUDA = ("GpuIDMap", "GpuIndexDMIH", "GpuReplicas", "GpuShards")
 
-if not TYPE_CHECKING:  # type checkers would take it that every name is there
+if TYPE_CHECKING:
+    from faiss_dmih.gpu import GpuIDMap as GpuIDMap
+    from faiss_dmih.gpu import GpuIndexDMIH as GpuIndexDMIH
+    from faiss_dmih.gpu import GpuReplicas as GpuReplicas
+    from faiss_dmih.gpu import GpuShards as GpuShards
+else:  # type checkers would take it that every name is there
 
     def __getattr__(name: str) -> object:
         if name in _CUDA:
