@@ -1,4 +1,4 @@
-// compile: kWords=0,1,2,4
+// compile: kWords=0,1,2,4,8
 //
 // The answers of k-NN queries that found more than there was room to keep: many codes at the very
 // k-th distance, of which the smallest ids win. The k-th distance is known (knn_finish), so a

@@ -1,4 +1,4 @@
-// compile: kWords=0,1,2,4
+// compile: kWords=0,1,2,4,8
 //
 // The layout of a direct-address table: how many codes fall into each bucket, and which.
 //

@@ -1,4 +1,4 @@
-// compile: kWords=0,1,2,4
+// compile: kWords=0,1,2,4,8
 //
 // k-NN by multi-index hashing: probe.cuh until the k-th distance is below what has been seen.
 //

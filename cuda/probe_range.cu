@@ -1,4 +1,4 @@
-// compile: kWords=0,1,2,4
+// compile: kWords=0,1,2,4,8
 //
 // Range search by multi-index hashing: as many steps of probe.cuh as the radius has bits show every
 // code at a smaller distance. Costs as probe_knn.cu's.

@@ -19,7 +19,8 @@
 
 constexpr int kThreads = 256;
 constexpr int kQueries = 32;
-constexpr int kRows = kWords == 0 ? 1 : kWords == 4 ? 2 : 4;
+constexpr int kRows = kWords == 1 || kWords == 2 ? 4 : kWords == 4 ? 2 : 1;
+constexpr int kUnrolled = kWords == 8 ? 2 : kWords == 4 ? 4 : 8;  // queries; more spill registers
 constexpr u32 kTile = kThreads * kRows;
 
 struct Work {
@@ -39,51 +40,68 @@ struct Work {
         rows, first, last, words, queries, todo, n_todo \
     }
 
-// Which of the tile's queries have one of the thread's rows within their bounds: rows kThreads
-// apart from `at` on, those that exist.
-__device__ __forceinline__ u32 near_queries(const Work& work, u32 at, const u64* tile,
-                                            const int* bounds) {
-    u32 near = 0;
+// The rows that a thread compares, kThreads apart from `at` on; beyond the last, the last again.
+struct Rows {
 #if kWords > 0
     u64 row[kRows][kWords];
+
+    __device__ __forceinline__ Rows(const Work& work, u32 at) {
 #pragma unroll
-    for (int r = 0; r < kRows; r++) {
-        const u64* from = row_at(work.rows, min(at + r * kThreads, work.last - 1), kWords);
+        for (int r = 0; r < kRows; r++) {
+            const u64* from = row_at(work.rows, min(at + r * kThreads, work.last - 1), kWords);
 #if kWords % 2 == 0
 #pragma unroll
-        for (int w = 0; w < kWords; w += 2) {
-            const ulonglong2 pair = *reinterpret_cast<const ulonglong2*>(from + w);
-            row[r][w] = pair.x;
-            row[r][w + 1] = pair.y;
+            for (int w = 0; w < kWords; w += 2) {
+                const ulonglong2 pair = *reinterpret_cast<const ulonglong2*>(from + w);
+                row[r][w] = pair.x;
+                row[r][w + 1] = pair.y;
+            }
+#else
+#pragma unroll
+            for (int w = 0; w < kWords; w++) row[r][w] = from[w];
+#endif
         }
+    }
+
+    // Which of n queries have one of the rows within their bounds.
+    __device__ __forceinline__ u32 near(const u64* tile, const int* bounds, int n, int) const {
+        u32 near = 0;
+#pragma unroll(kUnrolled)
+        for (int q = 0; q < n; q++) {
+            int nearest = hamming(row[0], tile + q * kWords, kWords);
+#pragma unroll
+            for (int r = 1; r < kRows; r++)
+                nearest = min(nearest, hamming(row[r], tile + q * kWords, kWords));
+            near |= nearest <= bounds[q] ? 1u << q : 0;
+        }
+        return near;
+    }
 #else
+    const u64* row;  // too long for registers
+
+    __device__ __forceinline__ Rows(const Work& work, u32 at)
+        : row(row_at(work.rows, min(at, work.last - 1), work.words)) {}
+
+    __device__ __forceinline__ u32 near(const u64* tile, const int* bounds, int n,
+                                        int words) const {
+        constexpr int kGroup = 8;  // queries by which a word of the row is used once it is read
+        u32 near = 0;
+        for (int first = 0; first < n; first += kGroup) {
+            int distance[kGroup] = {};
+            for (int w = 0; w < words; w++) {
+                const u64 word = row[w];
 #pragma unroll
-        for (int w = 0; w < kWords; w++) row[r][w] = from[w];
+                for (int q = 0; q < kGroup; q++)
+                    distance[q] += __popcll(word ^ tile[(first + q) * words + w]);
+            }
+#pragma unroll
+            for (int q = 0; q < kGroup; q++)
+                near |= distance[q] <= bounds[first + q] ? 1u << (first + q) : 0;
+        }
+        return near;
+    }
 #endif
-    }
-#pragma unroll 8
-    for (int q = 0; q < kQueries; q++) {
-        int nearest = hamming(row[0], tile + q * kWords, kWords);
-#pragma unroll
-        for (int r = 1; r < kRows; r++)
-            nearest = min(nearest, hamming(row[r], tile + q * kWords, kWords));
-        near |= nearest <= bounds[q] ? 1u << q : 0;
-    }
-#else
-    const u64* row = row_at(work.rows, min(at, work.last - 1), work.words);
-    int distance[kQueries];
-#pragma unroll
-    for (int q = 0; q < kQueries; q++) distance[q] = 0;
-    for (int w = 0; w < work.words; w++) {
-        const u64 word = row[w];
-#pragma unroll
-        for (int q = 0; q < kQueries; q++) distance[q] += __popcll(word ^ tile[q * work.words + w]);
-    }
-#pragma unroll
-    for (int q = 0; q < kQueries; q++) near |= distance[q] <= bounds[q] ? 1u << q : 0;
-#endif
-    return near;
-}
+};
 
 // Calls collector.add(query, distance, slot) for every pair with distance <= collector.bound(query)
 // as it is when the pair is met; the bound may fall meanwhile. `tile` is shared memory for kQueries
@@ -107,14 +125,15 @@ __device__ __forceinline__ void scan(const Work& work, u64* tile, const Collecto
             tile[i] = i < n * words ? row_at(work.queries, todo[i / words], words)[i % words] : 0;
         const u32 end = static_cast<u32>(u64{row_tiles} * (chunk + 1) / chunks);
         for (u32 t = static_cast<u32>(u64{row_tiles} * chunk / chunks); t < end; t++) {
+            const u32 at = work.first + t * kTile + threadIdx.x;
+            const Rows mine(work, at);  // on their way while the bounds are looked up
             if (threadIdx.x < kQueries) {
                 const int q = static_cast<int>(threadIdx.x);
                 bounds[q] = q < n ? collector.bound_of(todo[q]) : -1;
                 hit[q] = 0;
             }
             __syncthreads();
-            const u32 at = work.first + t * kTile + threadIdx.x;
-            u32 near = near_queries(work, at, tile, bounds);
+            u32 near = mine.near(tile, bounds, n, words);
             for (; near != 0; near &= near - 1) {
                 const int q = __ffs(static_cast<int>(near)) - 1;
                 for (int r = 0; r < kRows; r++) {

@@ -1,4 +1,4 @@
-// compile: kWords=0,1,2,4
+// compile: kWords=0,1,2,4,8
 //
 // k-NN by comparing everything: scan.cuh with a bound that falls.
 //

@@ -1,4 +1,4 @@
-// compile: kWords=0,1,2,4
+// compile: kWords=0,1,2,4,8
 //
 // Range search by comparing everything: scan.cuh with a bound that stays. Costs as scan_knn.cu's,
 // and for each answer 8 bytes written and an atomic on one counter, which L2 does at one a clock or

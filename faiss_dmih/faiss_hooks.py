@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from faiss_dmih.index import IndexDMIH
+from faiss_dmih.index import IndexDMIH, copy_to_gpu
 
 Function = Callable[..., Any]
 
@@ -69,9 +69,7 @@ def _cpu_to_gpu_multiple(original: Function, faiss: Any) -> Function:
         shards = faiss.IndexBinaryShards(index.d, True, True)
         for i in range(count):
             first, last = (index.ntotal * end // count for end in (i, i + 1))
-            part = IndexDMIH(index.d)
-            part.add(index.reconstruct_n(first, last - first))
-            shards.add_shard(part.to_gpu(devices.at(i)))
+            shards.add_shard(copy_to_gpu(index, devices.at(i), first, last - first))
         return shards
 
     return index_binary_cpu_to_gpu_multiple

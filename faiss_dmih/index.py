@@ -185,13 +185,20 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
             ImportError: CuPy is not installed. RuntimeError: there is no GPU.
             MemoryError: the codes do not fit.
         """
-        from faiss_dmih.gpu import GpuIndexDMIH
+        return copy_to_gpu(self, device, 0, self.ntotal, memory_budget=memory_budget)
 
-        index = GpuIndexDMIH(
-            self.d, device=device, cuts=self._cuts, mode=self._mode, memory_budget=memory_budget
-        )
-        index.add(self.reconstruct_n(0, self.ntotal))
-        return index
+
+def copy_to_gpu(
+    index: IndexDMIH, device: int, first: int, n: int, *, memory_budget: int | None = None
+) -> GpuIndexDMIH:
+    """The codes of the ids [first, first + n) on a device, with the cuts and mode of `index`."""
+    from faiss_dmih.gpu import GpuIndexDMIH
+
+    copy = GpuIndexDMIH(
+        index.d, device=device, cuts=index._cuts, mode=index.mode, memory_budget=memory_budget
+    )
+    copy.add(index.reconstruct_n(first, n))
+    return copy
 
 
 def available_simd_levels() -> tuple[str, ...]:

@@ -73,9 +73,9 @@ def faiss_gpu() -> Any:
 
 
 class OnDevice(Brute):
-    def __init__(self, index: Any, device: int) -> None:
+    def __init__(self, index: Any, device: int, first: int, n: int) -> None:
         super().__init__(index.d)
-        self.add(index.reconstruct_n(0, index.ntotal))
+        self.add(index.reconstruct_n(first, n))
         self.device = device
 
     def to_cpu(self) -> Any:
@@ -87,9 +87,10 @@ class OnDevice(Brute):
 @pytest.fixture
 def to_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def copy(index: Any, device: int = 0) -> OnDevice:
-        return OnDevice(index, device)
+        return OnDevice(index, device, 0, index.ntotal)
 
-    monkeypatch.setattr(IndexDMIH, "to_gpu", copy, raising=False)
+    monkeypatch.setattr(IndexDMIH, "to_gpu", copy)
+    monkeypatch.setattr(faiss_hooks, "copy_to_gpu", OnDevice)
 
 
 def filled() -> Any:

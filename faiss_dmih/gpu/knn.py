@@ -21,8 +21,8 @@ THREADS = 256
 QUERY_TILE = 32
 # Entries kept per query: so many and so many for each neighbour asked for, more for small batches.
 ROOM, ROOM_PER_K, ROOM_OF_BATCH = 4096, 32, 1 << 20
-# The first bound comes from at least so many rows.
-SAMPLE = 8192
+# The first bound comes from so many rows, a 64th of them if those are fewer.
+SAMPLE = 4096
 MAX_BATCH = 1 << 18
 # Ids of the second look at those that were short of room: at least so many a chunk, in so many.
 CHUNK, CHUNKS = 4096, 64
@@ -43,14 +43,15 @@ class Shape:
         return min(self.slots, max(ROOM, ROOM_PER_K * self.k, ROOM_OF_BATCH // nq))
 
     def sample(self, nq: int, rows_under_way: int) -> int:
-        """Rows to be counted for the first bounds, or 0 if no query can be short of room."""
-        capacity = self.capacity(nq)
-        if capacity == self.slots:
-            return 0
-        # The rows under way meet the first bound, k of the sample: a quarter of the room at most.
-        wanted = max(SAMPLE, 8 * self.k, 4 * self.k * rows_under_way // capacity)
-        runs = min(wanted, self.slots // 2) // THREADS
-        return runs * THREADS
+        """Rows to be counted for the first bounds; 0: too few to tell.
+
+        The rows that are under way at a time (of all blocks with the same queries) meet the first
+        bound; they shall take a quarter of the room at most.
+        """
+        room = 4 * self.k * rows_under_way // self.capacity(nq)
+        wanted = max(min(SAMPLE, self.slots // 64), 8 * self.k, room)
+        sample = min(wanted, self.slots // 2) // THREADS * THREADS
+        return sample if sample >= 2 * self.k else 0
 
     def chunks(self) -> int:
         return max(1, min(CHUNKS, self.ntotal // CHUNK))
@@ -141,7 +142,7 @@ class KnnSearch:
     def _scan(self) -> None:
         device, shape = self.device, self.shape
         self._begin(shape.d)
-        sample = shape.sample(self.nq, rows_under_way(device, self.store))
+        sample = shape.sample(self.nq, rows_under_way(device, self.store, self.nq))
         if sample:
             # As many queries at a time as have their counters in shared memory.
             counters = 4 * (shape.d + 1)
@@ -266,15 +267,17 @@ def work_arguments(
 
 def rows_per_tile(store: Store) -> int:
     """Rows that a block of the scan has in its registers."""
-    return THREADS * {0: 1, 1: 4, 2: 4, 4: 2}[store.kernel_words]
+    return THREADS * {0: 1, 1: 4, 2: 4, 4: 2, 8: 1}[store.kernel_words]
 
 
 def scan_blocks(device: Device) -> int:
     return 4 * device.multiprocessors
 
 
-def rows_under_way(device: Device, store: Store) -> int:
-    return scan_blocks(device) * rows_per_tile(store)
+def rows_under_way(device: Device, store: Store, nq: int) -> int:
+    """Of a scan, for each of nq queries."""
+    blocks = -(-scan_blocks(device) // -(-nq // QUERY_TILE))
+    return blocks * rows_per_tile(store)
 
 
 def launch_scan(

@@ -60,7 +60,7 @@ class Store:
     @property
     def kernel_words(self) -> int:
         """The macro kWords of kernels for these rows."""
-        return self.words if self.words in (1, 2, 4) else 0
+        return self.words if self.words in (1, 2, 4, 8) else 0
 
     @property
     def nbytes(self) -> int:

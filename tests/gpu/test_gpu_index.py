@@ -30,7 +30,6 @@ def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(knn, "ROOM", 4)
         monkeypatch.setattr(knn, "ROOM_PER_K", 1)
         monkeypatch.setattr(knn, "ROOM_OF_BATCH", 0)
-        monkeypatch.setattr(knn, "SAMPLE", 256)
         monkeypatch.setattr(knn, "CHUNK", 300)
 
 
