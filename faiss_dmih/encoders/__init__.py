@@ -1,0 +1,29 @@
+"""Encoders: from images or vectors to binary codes that are fast to search. Needs torch.
+
+>>> import numpy as np
+>>> from faiss_dmih.encoders import DMIH, Training
+>>> rng = np.random.default_rng(0)
+>>> labels = np.arange(60) % 3
+>>> x = rng.normal(size=(60, 8)) + 3 * np.eye(8)[labels]
+>>> encoder = DMIH(16, backbone="features", n=60, training=Training(epochs=1, progress=False))
+>>> encoder.fit(x, labels).encode(x).shape
+(60, 2)
+"""
+
+from faiss_dmih.encoders.backbones import BACKBONES
+from faiss_dmih.encoders.dmih import DMIH, DeepHash
+from faiss_dmih.encoders.encoder import Encoder, load_encoder
+from faiss_dmih.encoders.ensemble import EnsembleDSH
+from faiss_dmih.encoders.objective import Objective
+from faiss_dmih.encoders.training import Training
+
+__all__ = [
+    "BACKBONES",
+    "DMIH",
+    "DeepHash",
+    "Encoder",
+    "EnsembleDSH",
+    "Objective",
+    "Training",
+    "load_encoder",
+]

@@ -1,0 +1,287 @@
+"""What every encoder is: a frozen trunk, heads, and the cuts that its codes were trained for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from faiss_dmih import codes
+from faiss_dmih.encoders.backbones import Preprocessing, make_backbone
+from faiss_dmih.encoders.items import Items
+from faiss_dmih.encoders.nets import Head, Trunk, trunk_and_head
+from faiss_dmih.encoders.objective import Objective
+
+FORMAT, VERSION = "faiss_dmih encoder", 1
+
+KINDS: dict[str, type[Encoder]] = {}
+"""Encoders by the name that their folder gives."""
+
+
+def register(cls: type[Encoder]) -> type[Encoder]:
+    """Makes `load_encoder` know the class."""
+    KINDS[cls.__name__] = cls
+    return cls
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a head is trained on: n of them, by their numbers."""
+
+    n: int
+    batch: Callable[[Sequence[int]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Backbone of all heads, the stage up to which it is frozen and shared, and where its weights
+    came from (`pretrained` as for make_backbone; nothing is fetched to load an encoder)."""
+
+    backbone: str = "small"
+    freeze: str | None = None
+    pretrained: bool | str = False
+    input_dim: int | None = None
+
+    def build(self, bits: int, *, halved: bool = False, pretrained: bool = True) -> Any:
+        """Trunk and head, initialised by torch's generator."""
+        weights = self.pretrained if pretrained else False
+        backbone = make_backbone(
+            self.backbone, input_dim=self.input_dim, pretrained=weights, halved=halved
+        )
+        return trunk_and_head(backbone, bits, self.freeze)
+
+
+@dataclass
+class Part:
+    """One head and what its folder says of it."""
+
+    head: Head
+    halved: bool = False
+    cuts: tuple[int, ...] = field(default=())
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its weights: another one where a single bit differs."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.head.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class Encoder:
+    """Images or vectors to packed codes. Made by fit() of a subclass, or by load_encoder()."""
+
+    trunk: Trunk
+    parts: list[Part]
+    architecture: Architecture
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there are heads to encode with."""
+        return hasattr(self, "parts") and len(self.parts) > 0
+
+    @property
+    def bits(self) -> int:
+        """Length of the codes."""
+        return sum(part.head.bits for part in self._fitted())
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Lengths of the substrings that the codes were trained for: ``IndexDMIH(cuts=...)``."""
+        return tuple(cut for part in self._fitted() for cut in part.cuts)
+
+    @property
+    def fingerprints(self) -> tuple[tuple[int, str], ...]:
+        """Of each head, in the order of their bits: how many, and a hash of its weights."""
+        return tuple((part.head.bits, part.fingerprint) for part in self._fitted())
+
+    def encode(
+        self,
+        x: Any,
+        *,
+        batch_size: int = 256,
+        progress: bool = False,
+        parts: Sequence[int] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Packed codes uint8 (n, bits / 8); bit b is the sign of output b.
+
+        Args:
+            x: images or vectors, as `Items` takes them.
+            batch_size: items at a time.
+            progress: whether to show a bar.
+            parts: numbers of the heads to encode with; None: all.
+
+        Raises:
+            ValueError: the encoder was not fitted, its bits are not whole bytes, or ``x`` is of
+                another kind than it was trained on.
+        """
+        return codes.pack(self.relaxed(x, batch_size=batch_size, progress=progress, parts=parts) > 0)
+
+    def relaxed(
+        self,
+        x: Any,
+        *,
+        batch_size: int = 256,
+        progress: bool = False,
+        parts: Sequence[int] | None = None,
+    ) -> NDArray[np.float32]:
+        """Relaxed codes float32 (n, bits) in [-1, 1]."""
+        heads = [part.head for part in self._fitted()]
+        heads = heads if parts is None else [heads[number] for number in parts]
+        items = self.items(x)
+        out = np.empty((len(items), sum(head.bits for head in heads)), np.float32)
+        with torch.no_grad():
+            for at in _bar(range(0, len(items), batch_size), "encode", progress):
+                here = range(at, min(at + batch_size, len(items)))
+                features = self.trunk(items.batch(here))
+                relaxed = [head.eval()(features) for head in heads]
+                out[at : here.stop] = torch.cat(relaxed, 1).numpy()
+        return out
+
+    def items(self, x: Any) -> Items:
+        """`x` as this encoder's trunk takes it."""
+        self._fitted()
+        preprocessing = self.trunk.preprocessing
+        items = Items(x, None if preprocessing is None else preprocessing.size)
+        dim = self.architecture.input_dim
+        if preprocessing is None and len(items) and items.batch([0]).shape[1] != dim:
+            raise ValueError(
+                f"got vectors of {items.batch([0]).shape[1]} dimensions, expected {dim}, which the "
+                "encoder was trained on"
+            )
+        return items
+
+    def inputs(self, items: Items, *, batch_size: int = 256, progress: bool = False) -> Inputs:
+        """What heads are trained on: the trunk's features, computed once; without a frozen part the
+        items themselves, made into floats when they are asked for."""
+        if len(self.trunk.stages) == 0:
+            return Inputs(len(items), lambda at: self.trunk(items.batch(at)))
+        parts = []
+        for at in _bar(range(0, len(items), batch_size), "shared layers", progress):
+            parts.append(self.trunk(items.batch(range(at, min(at + batch_size, len(items))))))
+        features = torch.cat(parts)
+        return Inputs(len(items), lambda at: features[torch.as_tensor(np.asarray(at, np.int64))])
+
+    def save(self, folder: str | Path) -> None:
+        """Into a folder: encoder.json and weights as safetensors. All of it or nothing: what was
+        there is replaced in one step at the end."""
+        from safetensors.torch import save_file
+
+        target = Path(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        try:
+            save_file(self.trunk.state_dict(), scratch / "trunk.safetensors")
+            for number, part in enumerate(self._fitted()):
+                weights = {k: v.contiguous() for k, v in part.head.state_dict().items()}
+                save_file(weights, scratch / f"head-{number}.safetensors")
+            (scratch / "encoder.json").write_text(json.dumps(self._description(), indent=2) + "\n")
+            old = None
+            if target.exists():
+                old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-old-"))
+                target.rename(old / "was")
+            os.rename(scratch, target)
+            if old is not None:
+                shutil.rmtree(old)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+
+    def _description(self) -> dict[str, Any]:
+        preprocessing = self.trunk.preprocessing
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": type(self).__name__,
+            "arguments": self._arguments(),
+            "architecture": asdict(self.architecture),
+            "preprocessing": None if preprocessing is None else asdict(preprocessing),
+            "heads": [
+                {
+                    "bits": part.head.bits,
+                    "cuts": part.cuts,
+                    "halved": part.halved,
+                    "fingerprint": part.fingerprint,
+                }
+                for part in self.parts
+            ],
+        }
+
+    def _arguments(self) -> dict[str, Any]:
+        """For JSON: what the constructor takes, but for the architecture and the training."""
+        raise NotImplementedError
+
+    def _fitted(self) -> list[Part]:
+        if not self.is_fitted:
+            raise ValueError(f"this {type(self).__name__} was not fitted: call fit or load_encoder")
+        return self.parts
+
+
+def load_encoder(folder: str | Path) -> Any:
+    """An encoder from the folder that save() has made.
+
+    Raises:
+        FileNotFoundError: there is no encoder in the folder.
+        ValueError: it is of another format or version, or its weights are not those it names.
+    """
+    from safetensors.torch import load_file
+
+    source = Path(folder)
+    if not (source / "encoder.json").is_file():
+        raise FileNotFoundError(f"{source} holds no encoder: there is no encoder.json")
+    said = json.loads((source / "encoder.json").read_text())
+    if said.get("format") != FORMAT or said.get("version") != VERSION:
+        raise ValueError(
+            f"{source}/encoder.json is of format {said.get('format')!r} version "
+            f"{said.get('version')!r}, expected {FORMAT!r} version {VERSION}"
+        )
+    if said["kind"] not in KINDS:
+        raise ValueError(f"{source} holds a {said['kind']!r}, expected one of {sorted(KINDS)}")
+    arguments = dict(said["arguments"])
+    arguments["objective"] = Objective(**arguments["objective"])
+    encoder = KINDS[said["kind"]](**arguments)
+    encoder.architecture = Architecture(**said["architecture"])
+    encoder.parts = []
+    for number, description in enumerate(said["heads"]):
+        trunk, head = encoder.architecture.build(
+            description["bits"], halved=description["halved"], pretrained=False
+        )
+        _restore(head, load_file(source / f"head-{number}.safetensors"), source)
+        part = Part(head.eval(), description["halved"], tuple(description["cuts"]))
+        if part.fingerprint != description["fingerprint"]:
+            raise ValueError(f"{source}/head-{number}.safetensors is not what encoder.json names")
+        encoder.parts.append(part)
+        if number == 0:
+            encoder.trunk = trunk
+    _restore(encoder.trunk, load_file(source / "trunk.safetensors"), source)
+    if said["preprocessing"] is not None:
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in said["preprocessing"].items()}
+        encoder.trunk.preprocessing = Preprocessing(**values)
+    return encoder
+
+
+def _restore(module: Any, state: dict[str, torch.Tensor], source: Path) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{source} holds weights of another architecture: {error}") from None
+
+
+def _bar(steps: Sequence[int], what: str, progress: bool) -> Iterator[int]:
+    if not progress:
+        return iter(steps)
+    from tqdm.auto import tqdm
+
+    shown: Callable[..., Any] = tqdm
+    return iter(shown(steps, desc=what, unit="batch"))
