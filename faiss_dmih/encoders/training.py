@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,27 +134,30 @@ class _Task(lightning.LightningModule):  # type: ignore[misc]
         )
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
+        return torch.optim.AdamW(
             self.head.parameters(),
             lr=self.training_.learning_rate,
             weight_decay=self.training_.weight_decay,
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.training_.epochs)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_train_epoch_start(self) -> None:
-        # Dropout depends on the seed and the epoch alone, wherever training was taken up.
-        torch.manual_seed(self.training_.seed * 1_000_003 + self.current_epoch)
+        # By the epoch alone, wherever training was taken up: Lightning's schedulers step after the
+        # checkpoint of an epoch, not before.
+        share = (1 + math.cos(math.pi * self.current_epoch / self.training_.epochs)) / 2
+        for group in self.optimizers().param_groups:
+            group["lr"] = self.training_.learning_rate * share
 
     def training_step(self, batch: Any, number: int) -> Tensor:
         x, labels, at = batch
+        # Dropout, too, depends on the seed and the step alone.
+        torch.manual_seed(self.training_.seed * 1_000_003 + self.global_step)
         h = self.head(x)
         terms = self.objective.terms(h, similarity(labels), self.cuts, self._of(at))
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise FloatingPointError(
                     f"step {self.global_step}, epoch {self.current_epoch}: the term {name!r} of "
-                    f"the loss is {float(value)}; {self._cause(x, h)}"
+                    f"the loss is {float(value.detach())}; {self._cause(x, h)}"
                 )
         if number == 0 and "phi" in terms and terms["phi"].requires_grad:
             (gradient,) = torch.autograd.grad(terms["phi"], h, retain_graph=True)
@@ -248,20 +254,9 @@ def train_head(
     callbacks: list[Any] = []
     if training.progress:
         callbacks.append(TQDMProgressBar(leave=True))
-    last = None
     if training.folder is not None:
-        last = training.folder / "last.ckpt"
-        callbacks.append(
-            ModelCheckpoint(
-                training.folder,
-                filename="best" if training.patience is not None else None,
-                monitor="validation" if training.patience is not None else None,
-                save_last=True,
-                save_top_k=1 if training.patience is not None else 0,
-                enable_version_counter=False,
-                save_on_train_epoch_end=True,
-            )
-        )
+        # The new one is written before the old one goes.
+        callbacks.append(ModelCheckpoint(training.folder, filename="{epoch}"))
     best = _Best() if training.patience is not None else None
     if best is not None and training.patience is not None:
         callbacks += [EarlyStopping("validation", patience=training.patience), best]
@@ -292,13 +287,18 @@ def train_head(
     with warnings.catch_warnings():
         # Of its advice on workers: inputs are in memory.
         warnings.filterwarnings("ignore", module="lightning")
-        resume = str(last) if last is not None and last.is_file() else None
-        trainer.fit(task, val_dataloaders=loader, ckpt_path=resume)
+        trainer.fit(task, val_dataloaders=loader, ckpt_path=_last_checkpoint(training.folder))
     if trainer.interrupted:
         raise KeyboardInterrupt
     if best is not None and best.state is not None:
         head.load_state_dict(best.state)
     head.cpu().eval()
+
+
+def _last_checkpoint(folder: Path | None) -> Path | None:
+    """The newest that was written to its end."""
+    found = [] if folder is None else [p for p in folder.glob("*.ckpt") if zipfile.is_zipfile(p)]
+    return max(found, key=lambda path: int(re.sub(r"\D", "", path.stem) or 0), default=None)
 
 
 class _Best(lightning.Callback):  # type: ignore[misc]

@@ -1,0 +1,198 @@
+"""Each loss against the paper's formula in plain loops, and its gradient against finite differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from faiss_dmih.encoders.losses import (
+    feature_level_loss,
+    instance_level_loss,
+    pairwise_loss,
+    triplet_loss,
+)
+
+
+def d(h: Tensor, g: Tensor, scale: float = 0.25) -> float:
+    return scale * sum((float(a) - float(b)) ** 2 for a, b in zip(h, g, strict=True))
+
+
+def parts(h: Tensor, cuts: tuple[int, ...]) -> list[Tensor]:
+    out, first = [], 0
+    for length in cuts:
+        out.append(h[first : first + length])
+        first += length
+    return out
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def triplets(h: Tensor, similar: Tensor, margin: float, scale: float) -> float:
+    n = range(len(h))
+    return mean(
+        [
+            max(0.0, margin + d(h[a], h[p], scale) - d(h[a], h[q], scale))
+            for a in n
+            for p in n
+            for q in n
+            if a != p and a != q and similar[a, p] and not similar[a, q]
+        ]
+    )
+
+
+def pair_wise(h: Tensor, similar: Tensor, margin: float, scale: float) -> float:
+    values = []
+    for i in range(len(h)):
+        for j in range(i + 1, len(h)):
+            distance = d(h[i], h[j], scale)
+            values.append(distance if similar[i, j] else max(0.0, margin - distance))
+    return mean(values)
+
+
+def psi(h: Tensor, cuts: tuple[int, ...], scale: float) -> float:
+    values = []
+    for i in range(len(h)):
+        for j in range(i + 1, len(h)):
+            hamming = sum((a > 0) != (b > 0) for a, b in zip(h[i], h[j], strict=True))
+            even = math.floor(hamming / len(cuts))
+            total = 0.0
+            for a, b in zip(parts(h[i], cuts), parts(h[j], cuts), strict=True):
+                distance = d(a, b, scale)
+                total += max(0.0, even - distance) + max(0.0, distance - (even + 1))
+            values.append(total)
+    return mean(values)
+
+
+def phi(
+    h: Tensor,
+    cuts: tuple[int, ...],
+    bucket: Tensor,
+    group: Tensor,
+    subgroup: Tensor,
+    scale: float,
+) -> float:
+    values = []
+    for table in range(len(cuts)):
+        for i in range(len(h)):
+            for j in range(i + 1, len(h)):
+                if bucket[i, table] < 0 or bucket[i, table] != bucket[j, table]:
+                    continue
+                distance = d(parts(h[i], cuts)[table], parts(h[j], cuts)[table], scale)
+                if group[i] != group[j]:
+                    values.append(max(0.0, 2 - distance))
+                elif subgroup[i] != subgroup[j]:
+                    values.append(max(0.0, 1 - distance))
+                else:
+                    values.append(distance)
+    return mean(values)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple[int, ...], float, float]:
+    """Relaxed codes, who is similar, cuts, margin, scale."""
+    cuts = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
+    n = draw(st.integers(0, 9))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    h = torch.tanh(2 * torch.randn(n, sum(cuts), generator=generator, dtype=torch.float64))
+    if n and draw(st.booleans()):  # corners, many of them equal
+        h = torch.sign(h)[torch.randint(0, max(1, n // 2), (n,), generator=generator)]
+    labels = torch.randint(0, 3, (n,), generator=generator)
+    margin = draw(st.sampled_from([0.0, 0.7, sum(cuts) / 2]))
+    return h, labels[:, None] == labels[None, :], cuts, margin, draw(st.sampled_from([0.25, 1.0]))
+
+
+@given(batch=batches())
+def test_triplet(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float]) -> None:
+    h, similar, _, margin, scale = batch
+    got = triplet_loss(h, similar, margin, scale=scale)
+    assert float(got) == pytest.approx(triplets(h, similar, margin, scale), abs=1e-9)
+
+
+@given(batch=batches())
+def test_pairwise(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float]) -> None:
+    h, similar, _, margin, scale = batch
+    got = pairwise_loss(h, similar, margin, scale=scale)
+    assert float(got) == pytest.approx(pair_wise(h, similar, margin, scale), abs=1e-9)
+
+
+@given(batch=batches())
+def test_feature_level(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float]) -> None:
+    h, _, cuts, _, scale = batch
+    got = feature_level_loss(h, cuts, scale=scale)
+    assert float(got) == pytest.approx(psi(h, cuts, scale), abs=1e-9)
+
+
+def crowds(n: int, m: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    bucket = torch.randint(-1, 3, (n, m), generator=generator)
+    return (
+        bucket,
+        torch.randint(0, 3, (n,), generator=generator),
+        torch.randint(0, 2, (n,), generator=generator),
+    )
+
+
+@given(batch=batches(), seed=st.integers(0, 1000))
+def test_instance_level(
+    batch: tuple[Tensor, Tensor, tuple[int, ...], float, float], seed: int
+) -> None:
+    h, _, cuts, _, scale = batch
+    crowd = crowds(len(h), len(cuts), seed)
+    got = instance_level_loss(h, cuts, *crowd, scale=scale)
+    assert float(got) == pytest.approx(phi(h, cuts, *crowd, scale), abs=1e-9)
+
+
+LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 2])
+SIMILAR = LABELS[:, None] == LABELS[None, :]
+CUTS = (3, 2, 4)
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "triplet": lambda h: triplet_loss(h, SIMILAR, 1.3),
+    "pairwise": lambda h: pairwise_loss(h, SIMILAR, 2.1),
+    "psi": lambda h: feature_level_loss(h, CUTS),
+    "phi": lambda h: instance_level_loss(h, CUTS, *crowds(7, 3, 1)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients(name: str) -> None:
+    generator = torch.Generator().manual_seed(4)
+    h = torch.tanh(torch.randn(7, 9, generator=generator, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(LOSSES[name], (h,))
+    assert float(LOSSES[name](h).detach()) > 0
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_nothing_to_compare_is_no_loss(n: int) -> None:
+    """And its gradient is zero, not missing."""
+    similar = torch.ones(n, n, dtype=torch.bool)
+    for loss in (
+        lambda h: triplet_loss(h, similar, 1.0),
+        lambda h: pairwise_loss(h, similar, 1.0),
+        lambda h: feature_level_loss(h, CUTS),
+        lambda h: instance_level_loss(h, CUTS, *crowds(n, 3, 0)),
+    ):
+        h = torch.zeros(n, 9, requires_grad=True)
+        value = loss(h)
+        value.backward()
+        assert float(value.detach()) == 0
+        assert h.grad is not None
+        assert not h.grad.any()
+
+
+def test_phi_does_not_part_what_is_identical() -> None:
+    """The gradient of ||h - g||^2 vanishes at h = g, whatever phi wants."""
+    h = torch.full((4, 9), 0.5, requires_grad=True)
+    together = torch.zeros(4, 3, dtype=torch.long)
+    loss = instance_level_loss(h, CUTS, together, torch.zeros(4), torch.arange(4))
+    loss.backward()
+    assert float(loss.detach()) == 1
+    assert h.grad is not None
+    assert float(h.grad.abs().max()) < 1e-6
