@@ -86,21 +86,25 @@ def test_a_finished_training_is_not_done_again(folder: Path) -> None:
     np.testing.assert_array_equal(first, again)
 
 
-def test_early_stopping_takes_the_best_epoch() -> None:
-    """Labels of the training items are noise: the loss on the others only grows."""
+def test_early_stopping_takes_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels of the training items are noise: what is learnt soon does not help the others."""
     x, labels = vectors()
     noise = np.random.default_rng(0).permutation(labels)
-    held_out = vectors(80, seed=3)
-    kept = encoder(DeepHash, None, epochs=40, patience=2, learning_rate=0.03)
-    kept.fit(x, noise, validation=held_out)
-    until_the_end = encoder(DeepHash, None, epochs=40, learning_rate=0.03).fit(x, noise)
+    seen = list[tuple[float, torch.Tensor]]()
+    look = training._Best.on_validation_end
 
-    def loss(trained: Any) -> float:
-        h = torch.from_numpy(trained.relaxed(held_out[0]))
-        similar = torch.from_numpy(held_out[1][:, None] == held_out[1][None, :])
-        return float(Objective().terms(h, similar, (8, 8), None)["total"])
+    def spy(self: Any, trainer: Any, module: Any) -> None:
+        look(self, trainer, module)
+        loss = float(trainer.callback_metrics["validation"])
+        seen.append((loss, module.head.hash.weight.detach().clone()))
 
-    assert loss(kept) < loss(until_the_end) - 0.1
+    monkeypatch.setattr(training._Best, "on_validation_end", spy)
+    trained = encoder(DeepHash, None, epochs=40, patience=2, learning_rate=0.03)
+    trained.fit(x, noise, validation=vectors(80, seed=3))
+    losses = [loss for loss, _ in seen]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 40
+    assert torch.equal(trained.parts[0].head.hash.weight, seen[best][1])
     with pytest.raises(ValueError, match="patience needs validation items"):
         encoder(patience=2).fit(x, labels)
 
@@ -115,14 +119,26 @@ def test_the_log_holds_every_epoch(folder: Path) -> None:
     assert any(float(row["phi_gradient"]) > 0 for row in rows if row.get("phi_gradient"))
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_cause() -> None:
+def test_a_loss_that_is_not_finite_stops_with_the_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x, labels = vectors()
     x[17, 3] = np.nan
     with pytest.raises(FloatingPointError, match=r"step \d+, epoch 0: the term 'triplet'.*clean"):
         encoder().fit(x, labels)
     x, labels = vectors()
-    with pytest.raises(FloatingPointError, match="weights are not finite.*smaller learning rate"):
-        encoder(DeepHash, None, learning_rate=1e38, epochs=5).fit(x, labels)
+    with pytest.raises(FloatingPointError, match="the codes are finite.*take a smaller scale"):
+        encoder(DeepHash, Objective(scale=1e38)).fit(x, labels)
+    step = training._Task.training_step
+
+    def spoilt(self: Any, batch: Any, number: int) -> Any:
+        if self.global_step == 3:
+            self.head.hash.weight.data[0, 0] = np.inf
+        return step(self, batch, number)
+
+    monkeypatch.setattr(training._Task, "training_step", spoilt)
+    with pytest.raises(FloatingPointError, match=r"step 3.*weights are not.*\(hash\.weight\)"):
+        encoder().fit(x, labels)
 
 
 @pytest.mark.parametrize(
