@@ -1,0 +1,1 @@
+"""Deep hashing: encoders from images or feature vectors to binary codes. Needs torch."""
