@@ -74,14 +74,15 @@ def image_folder(
 def _visible_files(root: Path) -> Iterator[str]:
     """Paths relative to `root`. Follows a link at the first level, where classes may be linked;
     deeper ones could lead in circles."""
-    for entry in os.scandir(root):
-        if entry.name.startswith("."):
-            continue
-        if not entry.is_dir():
-            yield entry.name
-            continue
-        for folder, below, files in os.walk(entry.path):
-            below[:] = [name for name in below if not name.startswith(".")]
-            for name in files:
-                if not name.startswith("."):
-                    yield os.path.relpath(os.path.join(folder, name), root)
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                yield entry.name
+                continue
+            for folder, below, files in os.walk(entry.path):
+                below[:] = [name for name in below if not name.startswith(".")]
+                for name in files:
+                    if not name.startswith("."):
+                        yield os.path.relpath(os.path.join(folder, name), root)

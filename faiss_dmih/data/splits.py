@@ -160,6 +160,11 @@ def split(
         # What has to remain of a class: what trains on it, and something to be found.
         rest = max(1, train_per_class or 0) if queries_per_class else 0
         drawn = _draw(members, n, queries_per_class, rest, "queries", shortage, rng)
+        if queries_per_class and not len(drawn):
+            raise InputError(
+                f"none of the {n:,} images can be spared as a query: no class has enough of them; "
+                "ask for fewer training images, or pass queries="
+            )
     else:
         drawn = _given(queries, n)
     database = np.setdiff1d(np.arange(n), drawn)

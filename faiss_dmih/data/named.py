@@ -196,10 +196,12 @@ def _nus_wide(progress: Progress) -> Images:
     )
     lists = [path for path in folder.rglob("*.txt") if path.name.lower() == "imagelist.txt"]
     concepts = sorted(folder.rglob("AllLabels/Labels_*.txt"))
-    if not lists or len(concepts) < NUS_WIDE_CLASSES:
+    names = {path.name for path in concepts}
+    if len(lists) != 1 or not NUS_WIDE_CLASSES <= len(names) == len(concepts):
         raise DataUnavailable(
             f"{folder}: got {len(lists)} files Imagelist.txt and {len(concepts)} files "
-            f"AllLabels/Labels_*.txt, expected 1 and 81; unpack ImageList.zip and Groundtruth.zip"
+            f"AllLabels/Labels_*.txt of {len(names)} concepts, expected 1 and one for each of 81; "
+            "unpack ImageList.zip and Groundtruth.zip there, each once"
         )
     lines = lists[0].read_text().splitlines()
     paths = [line.strip().replace("\\", "/") for line in lines if line.strip()]
