@@ -216,7 +216,7 @@ def test_the_papers_imagenet_queries_are_the_official_ones(tiny_imagenet, monkey
 def nus_wide(data):
     """Four images and 23 concepts: c00, c01 ... each with more images than the next, two with none.
 
-    Image i has the concepts up to 20 - 7 * i, image 3 has none of the frequent ones.
+    Images 0, 2, 3 have the first 21, 14, 7 concepts, image 1 has none of the frequent ones.
     """
     folder = data / "nus-wide"
     (folder / "ImageList").mkdir(parents=True)
@@ -225,7 +225,7 @@ def nus_wide(data):
     (folder / "ImageList/Imagelist.txt").write_text("".join(f"{file} \r\n" for file in files))
     (folder / "ImageList/TestImagelist.txt").write_text(files[0])
     for c in range(23):
-        has = [int(c <= 20 - 7 * i) for i in range(3)] + [int(c == 21)]
+        has = [int(c < 21), int(c == 21), int(c < 14), int(c < 7)]
         path = folder / f"Groundtruth/AllLabels/Labels_c{c:02}.txt"
         path.write_text("".join(f"{value}\n" for value in has))
     (folder / "Flickr/sea").mkdir(parents=True)
@@ -239,8 +239,8 @@ def test_nus_wide(nus_wide):
     assert images.classes == tuple(f"c{c:02}" for c in range(21))
     assert images.labels.dtype == np.bool_
     assert images.labels.sum(axis=1).tolist() == [21, 14, 7]
-    assert [level(image) for image in images] == [40, 41, 42]
-    assert images.item_name(1) == str(nus_wide / "Flickr/sea/0001_9.jpg")
+    assert [level(image) for image in images] == [40, 42, 43]
+    assert images.item_name(1) == str(nus_wide / "Flickr/sea/0002_9.jpg")
 
 
 def test_nus_wide_where_a_photo_is_no_longer_had(nus_wide):

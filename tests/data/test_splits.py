@@ -110,11 +110,15 @@ def test_seeds_decide():
         assert set(getattr(one, field.name)) != set(getattr(other, field.name))
 
 
-def test_draws_are_uniform():
-    times = np.zeros(12)
+@pytest.mark.parametrize("train", [{"train": 6}, {"train_per_class": 2}])
+def test_draws_are_uniform(train):
+    times = {name: np.zeros(12) for name in ("queries", "train", "validation")}
     for seed in range(2000):
-        times[split(np.arange(12) % 3, queries_per_class=1, seed=seed).queries] += 1
-    np.testing.assert_allclose(times, 500, atol=5 * 500**0.5)
+        parts = split(np.arange(12) % 3, queries_per_class=1, **train, validation=3, seed=seed)
+        for name, drawn in times.items():
+            drawn[getattr(parts, name)] += 1
+    for drawn in times.values():  # three of twelve items each
+        np.testing.assert_allclose(drawn, 500, atol=5 * 500**0.5)
 
 
 def test_given_queries():
@@ -275,3 +279,11 @@ def test_copies_of_queries_are_found_and_dropped():
     assert clean.train.tolist() == [5]
     assert clean.validation.tolist() == []
     assert clean.duplicates(images).shape == (0, 2)
+
+
+def test_copies_count_where_training_items_are_no_part_of_the_database():
+    images = Images.from_arrays(np.array([1, 2, 1, 1], np.uint8).reshape(-1, 1, 1))
+    parts = Split(*map(np.asarray, ([1], [0], [2], [3])))
+    assert parts.duplicates(images).tolist() == [[0, 2], [0, 3]]
+    clean = parts.without_duplicates(images)
+    assert (len(clean.train), len(clean.validation)) == (0, 0)
