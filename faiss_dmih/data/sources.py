@@ -166,7 +166,7 @@ class Vectors:
 
     def item(self, i: int) -> npt.NDArray[np.float32]:
         vector: npt.NDArray[np.float32] = self.vectors[i]
-        return vector
+        return vector.copy()
 
     def content(self, i: int) -> bytes:
         return self.item(i).tobytes()

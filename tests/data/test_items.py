@@ -181,6 +181,8 @@ def test_features(dtype):
     np.testing.assert_array_equal(some.vectors, x[[3, 1]])
     np.testing.assert_array_equal(some[0], x[3])
     assert features.content_hashes()[3] == some.content_hashes()[0]
+    features[0][:] = -1
+    assert features[0].tolist() == [0, 1, 2]  # an item given out is a copy
 
 
 def test_features_of_another_shape_are_described():
