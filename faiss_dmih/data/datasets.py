@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from faiss_dmih.data.errors import DataUnavailable, InputError, require
 from faiss_dmih.data.files import Progress, Remote, fetch, find, no_progress, search_dirs
+from faiss_dmih.data.sources import PackedJpegs
 
 Labels = npt.NDArray[np.int64]
 
@@ -113,7 +114,7 @@ def _digits(progress: Progress) -> Dataset:
 def _fashion_mnist(progress: Progress) -> Dataset:
     path = find("fashion_mnist.npz")
     if path is not None:
-        z = _read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
+        z = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
         parts = [z["x_train"], z["y_train"], z["x_test"], z["y_test"]]
         source = str(path)
     else:
@@ -178,43 +179,55 @@ def _cifar10(progress: Progress) -> Dataset:
     )
 
 
+def cifar10_jpegs() -> tuple[PackedJpegs, Labels, int]:
+    """Images, labels and the number of training images, which come first; nothing is decoded."""
+    path = local_only("cifar10-jpeg", "cifar10_jpeg60k.npz", "there is no official download")
+    z = read_npz(path, ("header", "payload", "offsets", "y", "n_train"))
+    # All images share one JPEG header, and the end marker is left out of each.
+    jpegs = PackedJpegs(
+        (z["header"].tobytes(),),
+        np.zeros(len(z["y"]), np.uint8),
+        z["payload"],
+        z["offsets"],
+        b"\xff\xd9",
+        str(path),
+    )
+    return jpegs, z["y"].astype(np.int64), int(z["n_train"])
+
+
 def _cifar10_jpeg(progress: Progress) -> Dataset:
-    path = _local_only("cifar10-jpeg", "cifar10_jpeg60k.npz", "there is no official download")
-    image_module = require("PIL.Image", "the data set 'cifar10-jpeg'")
-    z = _read_npz(path, ("header", "payload", "offsets", "y", "n_train"))
-    header, payload, offsets = z["header"].tobytes(), z["payload"].tobytes(), z["offsets"]
-    total = len(offsets) - 1
+    jpegs, labels, n_train = cifar10_jpegs()
+    total = len(jpegs)
     images = np.empty((total, 32, 32, 3), np.uint8)
     for i in range(total):
         if i % 1000 == 0:
             progress("decoding cifar10-jpeg", i, total)
-        # All images share one JPEG header, and the end marker is left out of each.
-        jpeg = header + payload[offsets[i] : offsets[i + 1]] + b"\xff\xd9"
-        images[i] = np.asarray(image_module.open(io.BytesIO(jpeg)).convert("RGB"))
-    return _split("cifar10-jpeg", images, z["y"], int(z["n_train"]), path)
+        images[i] = jpegs.item(i)
+    return _split("cifar10-jpeg", images, labels, n_train, jpegs.title)
 
 
 def _cifar10_features(progress: Progress) -> Dataset:
-    path = _local_only(
+    path = local_only(
         "cifar10-features",
         "cifar10_squeezenet_gap512_u8.npz",
         "make it with examples/make_cifar10_features.py",
     )
-    z = _read_npz(path, ("q", "scale", "y", "n_train"))
+    z = read_npz(path, ("q", "scale", "y", "n_train"))
     features = z["q"] * z["scale"].astype(np.float32)
-    return _split("cifar10-features", features, z["y"], int(z["n_train"]), path)
+    return _split("cifar10-features", features, z["y"], int(z["n_train"]), str(path))
 
 
 def _split(
-    name: str, items: npt.NDArray[Any], y: npt.NDArray[Any], n_train: int, path: Path
+    name: str, items: npt.NDArray[Any], y: npt.NDArray[Any], n_train: int, source: str
 ) -> Dataset:
     labels = y.astype(np.int64)
     return Dataset(
-        name, items[:n_train], labels[:n_train], items[n_train:], labels[n_train:], str(path)
+        name, items[:n_train], labels[:n_train], items[n_train:], labels[n_train:], source
     )
 
 
-def _local_only(dataset: str, file: str, remedy: str) -> Path:
+def local_only(dataset: str, file: str, remedy: str) -> Path:
+    """Where `file` is, or `DataUnavailable` saying what to do: `remedy`."""
     path = find(file)
     if path is None:
         looked = " and ".join(str(folder) for folder in search_dirs())
@@ -224,7 +237,8 @@ def _local_only(dataset: str, file: str, remedy: str) -> Path:
     return path
 
 
-def _read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays called `keys` of an .npz file. Raises `DataUnavailable`."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as z:
             return {key: z[key] for key in keys}

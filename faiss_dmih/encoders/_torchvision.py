@@ -1,34 +1,45 @@
-"""Imports torchvision, also beside a build of torch that it was not made for.
+"""torchvision, imported also where it does not fit torch.
 
-torchvision from PyPI is compiled against torch's CUDA builds. Beside a CPU-only torch its compiled
-operators cannot be loaded, and the import fails because two of them have no schema; its models and
-transforms need neither.
+PyPI's torchvision is built for CUDA. Beside a torch for CPUs alone its operators (of detection, not
+used here) do not load, and then it trips over their missing declarations while it is imported.
+Declaring them is all that its models and transforms need.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import importlib
 from types import ModuleType
+from typing import Any
 
-_SCHEMAS = tuple(
-    f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms")
+from faiss_dmih.data.errors import DataUnavailable
+
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_library: list[object] = []  # the schemas live as long as what holds them
+
+# The declarations are withdrawn when this object dies.
+_declared: Any = None
 
 
-@cache
-def torchvision() -> ModuleType:
-    """The module. To be called before anything that imports it by itself, as Lightning does."""
-    import torch
-
+def import_torchvision() -> ModuleType:
+    """The module `torchvision`, whole. Raises `DataUnavailable` where it cannot be imported."""
+    global _declared
     try:
-        import torchvision as module
-    except RuntimeError as error:
-        if torch.version.cuda is not None or "torchvision::" not in str(error):
-            raise
-        library = torch.library.Library("torchvision", "DEF")
-        for schema in _SCHEMAS:
-            library.define(schema)
-        _library.append(library)
-        import torchvision as module
-    return module
+        try:
+            return importlib.import_module("torchvision")
+        except RuntimeError as error:
+            import torch
+
+            missing = "operator torchvision::" in str(error) and "does not exist" in str(error)
+            if not missing or torch.version.cuda is not None or _declared is not None:
+                raise
+            _declared = torch.library.Library("torchvision", "DEF")
+            for schema in _SCHEMAS:
+                _declared.define(schema)
+            return importlib.import_module("torchvision")
+    except (ImportError, RuntimeError) as error:
+        raise DataUnavailable(
+            f"torchvision cannot be imported ({error}): pip install 'faiss-dmih[train]', torch and "
+            "torchvision of the same build"
+        ) from error

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faiss_dmih.encoders._torchvision import torchvision
+from faiss_dmih.encoders._torchvision import import_torchvision
 
 Stages = "OrderedDict[str, nn.Module]"
 
@@ -136,7 +136,7 @@ def _small(halved: bool) -> Backbone:
 
 
 def _alexnet(pretrained: bool | str | Path, halved: bool) -> Backbone:
-    net = torchvision().models.alexnet()
+    net = import_torchvision().models.alexnet()
     _load(net, "AlexNet", pretrained)
     f, c = net.features, net.classifier
     fc7, width = nn.Sequential(*c[3:6]), 4096
@@ -156,7 +156,7 @@ def _alexnet(pretrained: bool | str | Path, halved: bool) -> Backbone:
 
 def _resnet(name: str, width: int) -> Callable[[bool | str | Path, bool], Backbone]:
     def make(pretrained: bool | str | Path, halved: bool) -> Backbone:
-        net = getattr(torchvision().models, name)()
+        net = getattr(import_torchvision().models, name)()
         _load(net, "ResNet" + name[6:], pretrained)
         last, out = [net.layer4, net.avgpool, nn.Flatten()], width
         if halved:
@@ -174,7 +174,7 @@ def _resnet(name: str, width: int) -> Callable[[bool | str | Path, bool], Backbo
 
 
 def _squeezenet(pretrained: bool | str | Path, halved: bool) -> Backbone:
-    net = torchvision().models.squeezenet1_0()
+    net = import_torchvision().models.squeezenet1_0()
     _load(net, "SqueezeNet1_0", pretrained)
     # conv1 relu pool | fire2 fire3 fire4 pool | fire5 fire6 fire7 fire8 pool | fire9
     f, width = net.features, 512
@@ -213,7 +213,7 @@ def _load(net: nn.Module, weights: str, pretrained: bool | str | Path) -> None:
     if pretrained is False:
         return
     if pretrained is True:
-        enum = getattr(torchvision().models, f"{weights}_Weights")
+        enum = getattr(import_torchvision().models, f"{weights}_Weights")
         state = enum.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
     else:
         state = _read_weights(Path(pretrained))

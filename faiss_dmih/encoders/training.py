@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from faiss_dmih.encoders._torchvision import torchvision
+from faiss_dmih.encoders._torchvision import import_torchvision
 from faiss_dmih.encoders.buckets import BucketSampler, Snapshot, take_snapshot
 from faiss_dmih.encoders.encoder import Inputs
 from faiss_dmih.encoders.nets import Head
 from faiss_dmih.encoders.objective import Objective, similarity
 
-torchvision()  # Lightning imports it by itself
+import_torchvision()  # Lightning imports it by itself
 import lightning  # noqa: E402
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger  # noqa: E402

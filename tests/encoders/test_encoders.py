@@ -153,9 +153,9 @@ def test_backbones_have_the_width_they_say(name: str, halved: bool) -> None:
 
 def test_weights_from_a_file(tmp_path: Path) -> None:
     """By torchvision's keys; those of another net, or half of one, are refused by name."""
-    from faiss_dmih.encoders._torchvision import torchvision
+    from faiss_dmih.encoders._torchvision import import_torchvision
 
-    net = torchvision().models.squeezenet1_0()
+    net = import_torchvision().models.squeezenet1_0()
     state = {k: v.numpy().astype(np.float16) for k, v in net.state_dict().items()}
     np.savez(tmp_path / "weights.npz", **state)
     backbone = make_backbone("squeezenet1_0", pretrained=tmp_path / "weights.npz")
