@@ -122,7 +122,7 @@ class Ranking:
 
     @property
     def _judged(self) -> NDArray[np.bool_]:
-        return self.relevant.any(axis=1)
+        return np.asarray(self.relevant.any(axis=1))
 
     def average_precision(self, at: int | None = None) -> AveragePrecision:
         """Mean average precision over the whole ranking, or over its first `at` places.
@@ -139,7 +139,7 @@ class Ranking:
 
         where T = min(n, at - N) of its places count. With h = sum_t 1 / (N + t), a difference of
         harmonic numbers, the sum is (R' + 1) h + (T - (N + 1) h) (r - 1) / (n - 1). Nothing is
-        approximated; rounding is below 1e-9 for a million items.
+        approximated; rounding is below 1e-8 for a million items.
 
         Raises:
             ValueError: `at` < 1.
@@ -154,7 +154,7 @@ class Ranking:
             """What so many relevant items in a row add, with `first` items before them."""
             # sum_t (R' + t) / (N + t) = x + (R' - N) h
             h = harmonic[first + relevant] - harmonic[first]
-            return (relevant + (relevant_before - first) * h).sum(axis=1)
+            return np.asarray((relevant + (relevant_before - first) * h).sum(axis=1))
 
         h = harmonic[before + places] - harmonic[before]
         others = (r - 1) / np.maximum(n - 1, 1)
@@ -287,9 +287,7 @@ def precision_recall(
     return Ranking.of(xb, xq, yb, yq).precision_recall(ranks)
 
 
-def precision_recall_by_radius(
-    xb: ArrayLike, xq: ArrayLike, yb: ArrayLike, yq: ArrayLike
-) -> Curve:
+def precision_recall_by_radius(xb: ArrayLike, xq: ArrayLike, yb: ArrayLike, yq: ArrayLike) -> Curve:
     """`Ranking.precision_recall_by_radius` of codes and labels as `Ranking.of` takes them."""
     return Ranking.of(xb, xq, yb, yq).precision_recall_by_radius()
 
@@ -333,7 +331,7 @@ def count_rows(
 def _relevant(of_queries: NDArray[Any], of_items: NDArray[Any]) -> NDArray[np.bool_]:
     """Which items are relevant to which queries, by labels of `_check_labels`."""
     if of_items.ndim == 1:
-        return np.equal(of_queries[:, None], of_items)
+        return np.asarray(of_queries[:, None] == of_items)
     shared = np.zeros((len(of_queries), len(of_items)), np.bool_)
     for word in range(of_items.shape[1]):
         shared |= (of_queries[:, word, None] & of_items[:, word]) != 0
