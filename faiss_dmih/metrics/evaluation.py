@@ -7,7 +7,7 @@
 >>> codes = codes.astype(np.uint8)
 >>> found = evaluate(codes[20:], codes[:20], labels[20:], labels[:20], [8, 8], name="toy")
 >>> found.bits, found.distinct, found.mean_average_precision.value
-(16, 97, 1.0)
+(16, 100, 1.0)
 >>> Evaluation.from_json(found.to_json()) == found
 True
 """

@@ -14,6 +14,7 @@ import numpy as np
 
 from faiss_dmih.metrics.evaluation import Evaluation
 from faiss_dmih.metrics.ranking import Floats
+from faiss_dmih.metrics.report import number
 
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7B7B7B", "#111111")
 _MARKERS = "osD^vP*X"
@@ -50,7 +51,7 @@ def write_plots(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
         while path in paths:
             number += 1
             path = first.with_stem(f"{first.stem}_{number}")
-        paths.append(_buckets([e for e in evaluations if e.cuts == cuts], path))
+        paths.append(_buckets(evaluations, cuts, path))
     return paths
 
 
@@ -136,7 +137,8 @@ def _correlation(evaluations: Sequence[Evaluation], path: Path) -> Path:
     """|C| of each two bits: a row for each series, a column for each length. Of runs the first."""
     lengths, names = _lengths(evaluations), _names(evaluations)
     heading = "Absolute correlation of bits (grey: constant bits)"
-    figure, axes = _figure(len(names), len(lengths), heading, scale=0.8)
+    scale = 0.8 if len(lengths) > 1 else 1.4
+    figure, axes = _figure(len(names), len(lengths), heading, scale=scale)
     for row, name in enumerate(names):
         for column, bits in enumerate(lengths):
             axis = axes[row, column]
@@ -146,8 +148,8 @@ def _correlation(evaluations: Sequence[Evaluation], path: Path) -> Path:
                 continue
             axis.set_facecolor(_CONSTANT_BIT)  # NaN is transparent
             image = axis.imshow(_matrix(runs[0]), cmap="viridis", vmin=0, vmax=1)
-            mac = runs[0].mean_absolute_correlation
-            axis.set_title(f"{name}\n{bits} bits, mAC {mac:.2f}", fontsize=8.5)
+            mac = number(runs[0].mean_absolute_correlation, 2)
+            axis.set_title(f"{name}\n{bits} bits, mAC {mac}", fontsize=8.5)
             # Ticks where substrings end; lines across would hide what is to be seen.
             ends = np.cumsum((0, *runs[0].cuts))
             ends = ends[:: -(-len(ends) // _MOST_TICKS)]
@@ -168,17 +170,19 @@ def _matrix(evaluation: Evaluation) -> Floats:
     return matrix
 
 
-def _buckets(evaluations: Sequence[Evaluation], path: Path) -> Path:
+def _buckets(evaluations: Sequence[Evaluation], cuts: tuple[int, ...], path: Path) -> Path:
     """A panel for each table: which share of the items lies in buckets of which size."""
-    cuts = evaluations[0].cuts
     shown = min(len(cuts), _MOST_TABLES)
     heading = f"Items by the size of their bucket\n{sum(cuts)} bits, {len(cuts)} tables"
     if shown < len(cuts):
         heading += f", the first {shown} shown"
     figure, axes = _panels(shown, heading)
-    longest = max(len(table.items) for e in evaluations for table in e.tables)
+    cut_so = [e for e in evaluations if e.cuts == cuts]
+    longest = max(len(table.items) for e in cut_so for table in e.tables)
     for i, name in enumerate(_names(evaluations)):
-        runs = _runs(evaluations, name, sum(cuts))
+        runs = [e for e in cut_so if e.name == name]
+        if not runs:
+            continue
         label = f"{name} (mean entropy {np.mean([e.entropy for e in runs]):.2f} nats)"
         for j, axis in zip(range(shown), axes.flat, strict=False):
             shares = np.zeros(longest)

@@ -32,14 +32,14 @@ def cells(evaluation: Evaluation) -> dict[str, str]:
     for at, found in zip(e.cutoffs, e.mean_average_precision_at, strict=True):
         out[f"mAP@{at:,}"] = _bounded(found)
     out |= {
-        f"P@{at:,}": _number(precision)
+        f"P@{at:,}": number(precision)
         for at, precision in zip(e.ns, e.precision_at, strict=True)
         if at == _SHOWN_N
     }
-    out[f"P(d <= {e.within.radius})"] = _number(e.within.precision)
-    out["entropy"] = f"{_number(e.entropy, 2)} / {_number(e.entropy_bits, 2)}"
+    out[f"P(d <= {e.within.radius})"] = number(e.within.precision)
+    out["entropy"] = f"{number(e.entropy, 2)} / {number(e.entropy_bits, 2)}"
     constant = f", {e.constant_bits} constant" if e.constant_bits else ""
-    out["mAC"] = _number(e.mean_absolute_correlation, 2) + constant
+    out["mAC"] = number(e.mean_absolute_correlation, 2) + constant
     for k, candidates in zip(e.ks, e.candidates, strict=True):
         out[f"candidates {k}-NN"] = f"{candidates:,.0f}"
     return out
@@ -48,9 +48,11 @@ def cells(evaluation: Evaluation) -> dict[str, str]:
 def caption(evaluations: Sequence[Evaluation]) -> str:
     """How many queries, and what the columns mean."""
     queries = " or ".join(f"{nq:,}" for nq in sorted({e.nq for e in evaluations}))
-    left_out = max((e.without_relevant for e in evaluations), default=0)
-    note = f", up to {left_out:,} of them without a relevant item left out" if left_out else ""
-    return f"{queries} queries{note}. {LEGEND}"
+    left_out = {e.without_relevant for e in evaluations}
+    if left_out <= {0}:
+        return f"{queries} queries. {LEGEND}"
+    how_many = f"{min(left_out):,}" + (f" to {max(left_out):,}" if len(left_out) > 1 else "")
+    return f"{queries} queries, of them left out for want of relevant items: {how_many}. {LEGEND}"
 
 
 def markdown(evaluations: Sequence[Evaluation]) -> str:
@@ -87,9 +89,10 @@ def _grid(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]
 
 
 def _bounded(found: MeanAP) -> str:
-    lowest, value, highest = map(_number, (found.lowest, found.value, found.highest))
+    lowest, value, highest = map(number, (found.lowest, found.value, found.highest))
     return value if lowest == highest else f"{value} ({lowest} to {highest})"
 
 
-def _number(value: float, digits: int = 3) -> str:
+def number(value: float, digits: int = 3) -> str:
+    """With so many decimals; in words where there is none."""
     return "none" if math.isnan(value) else f"{value:.{digits}f}"
