@@ -76,6 +76,13 @@ def test_it_holds_what_the_functions_say() -> None:
     assert found.distinct == metrics.distinct_codes(xb) < 700
 
 
+def test_what_exceeds_the_database_is_left_out() -> None:
+    xb, xq, yb, yq = make_codes()
+    found = evaluate(xb[:10], xq, yb[:10], yq, CUTS, ks=[1, 10, 11], ns=[9, 10, 11])
+    assert (found.ks, found.ns) == ((1, 10), (9, 10))
+    assert len(found.candidates) == len(found.precision_at) == 2
+
+
 def test_the_matrix_comes_back_from_its_triangle() -> None:
     xb = make_codes()[0]
     matrix = plots._matrix(evaluated())
