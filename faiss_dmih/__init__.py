@@ -9,8 +9,8 @@
 ([0, 0], [0, 1])
 
 The CUDA engine's names, `GpuIndexDMIH`, `GpuIDMap`, `GpuShards` and `GpuReplicas`, are imported
-when they are first used. They, `codes` and `reference` need no FAISS. Where there is none, all else
-raises ImportError when it is first used.
+when they are first used. They, `codes`, `reference` and `metrics` need no FAISS. Where there is
+none, all else raises ImportError when it is first used.
 """
 
 from importlib import import_module as _import_module

@@ -45,13 +45,16 @@ def output(script: str) -> str:
 def test_what_needs_no_faiss() -> None:
     output("""
         import faiss_dmih, numpy as np
-        from faiss_dmih import codes, reference
+        from faiss_dmih import codes, metrics, reference
+        from faiss_dmih.metrics.evaluation import evaluate
         import faiss_dmih.gpu
 
         xb = codes.pack(np.eye(3, 8, dtype=bool))
         assert reference.knn(xb, xb, 1)[1].ravel().tolist() == [0, 1, 2]
+        assert evaluate(xb, xb, [0, 1, 2], [0, 1, 2], [8]).mean_average_precision.value == 1
         assert faiss_dmih.codes is codes and faiss_dmih.__version__
         assert "faiss_dmih._engine" not in sys.modules
+        assert not {"matplotlib", "rich", "sklearn", "torch"} & {*sys.modules}
     """)
 
 
