@@ -47,7 +47,7 @@ class RangeSearch:
                 return self._halves(queries, tables, probe, total)
             # Batches to come are likely as rich.
             self.buffer = min(total + total // 8, self.room)
-        keys = xp.sort(keys[:total])
+        keys = self.device.sort(keys[:total])
         query = (keys >> np.uint64(46)).astype(np.int64)
         if probe is not None:
             # What was found for those who were then scanned for is there twice.

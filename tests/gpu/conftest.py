@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from devices import NumpyDevice
+from devices import StrictDevice
 from shim import ShimLauncher
 
 from faiss_dmih.gpu import index, kernels
@@ -65,6 +65,6 @@ def launcher(request: pytest.FixtureRequest, shim_cache: Path) -> kernels.Launch
 @pytest.fixture
 def gpu(launcher: kernels.Launcher, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The device that GpuIndexDMIH is on: NumPy's arrays and the launcher's kernels, or a GPU."""
-    device = CudaDevice(0) if isinstance(launcher, OverNumpy) else NumpyDevice(launcher)
+    device = CudaDevice(0) if isinstance(launcher, OverNumpy) else StrictDevice(launcher)
     monkeypatch.setattr(index, "open_device", lambda number: device)
     return device
