@@ -1,8 +1,8 @@
 """k-NN search on a device: which kernels run, on what, and how much at a time.
 
-Nothing here waits for the device, but for the sort of more answers than a block sorts, with CuPy 13.
-What only the device knows (how many queries probing has left to be scanned for, how many were short
-of room) stays there: kernels are started for the most there can be and read the rest.
+Nothing here waits for the device, but for CuPy 13's sort, of more answers than a block sorts. What
+only the device knows (how many queries probing has left to be scanned for, how many were short of
+room) stays there: kernels are started for the most there can be and read the rest.
 """
 
 from __future__ import annotations

@@ -45,12 +45,11 @@ def kept(device: Device, ids: Any, n: int) -> Array:
     xp = device.xp
     if is_selector(ids):
         return ~xp.asarray(_engine().selector_mask(ids, n))
-    array = device.array_of(ids, "ids") if device.owns(ids) else xp.asarray(np.asarray(ids))
-    if array.dtype.kind not in "iu":
-        if array.size > 0:
-            raise TypeError(f"ids: got dtype {array.dtype}, expected integers or an IDSelector")
+    array = device.array_of(ids, "ids") if device.owns(ids) else np.asarray(ids)
+    if array.dtype.kind not in "iu" and array.size > 0:
+        raise TypeError(f"ids: got dtype {array.dtype}, expected integers or an IDSelector")
     # First of all: n may be none of their type's numbers. What is too large for int64 is below 0.
-    array = array.reshape(-1).astype(np.int64)
+    array = xp.asarray(array).reshape(-1).astype(np.int64)
     keep = xp.ones(n, np.bool_)
     keep[array[(array >= 0) & (array < n)]] = False
     return keep
