@@ -22,16 +22,6 @@ NEAREST = reference.knn(CASE.xb, CASE.xq, 7)
 WITHIN = reference.range_search(CASE.xb, CASE.xq, 12)
 
 
-@pytest.fixture(scope="module")
-def cupy() -> Any:
-    module = pytest.importorskip("cupy", reason="no CuPy, so no GPU", exc_type=ImportError)
-    try:
-        module.cuda.Device().use()
-    except module.cuda.runtime.CUDARuntimeError as error:
-        pytest.skip(f"no GPU: {error}")
-    return module
-
-
 @pytest.fixture(params=["default", "blocking", "non-blocking"])
 def stream(request: pytest.FixtureRequest, cupy: Any) -> Any:
     if request.param == "default":
@@ -78,25 +68,28 @@ def test_each_on_a_stream_of_its_own(cupy: Any) -> None:
     """Nobody waits on the host: what is read is there all the same, and what is freed is not yet
     written over."""
     adding, searching, other = (cupy.cuda.Stream(non_blocking=True) for _ in range(3))
-    busy = cupy.ones((4096, 4096), np.float32)
+    busy = cupy.zeros(1 << 26, np.float32)
     codes, xq = cupy.empty(CASE.xb.shape, np.uint8), cupy.asarray(CASE.xq)
     xb = cupy.asarray(CASE.xb)
     cupy.cuda.Device().synchronize()
+
+    def keep_busy() -> None:
+        for _ in range(20):
+            busy[:] = busy + 1
+
     index = GpuIndexDMIH(CASE.d)
     found = []
     for _ in range(3):
         with adding:
-            for _ in range(10):
-                busy @ busy
+            keep_busy()
             codes[:] = xb
             index.reset()
             index.add(codes)
             codes[:] = 0
         with searching:
-            for _ in range(10):
-                busy @ busy
+            keep_busy()
             found.append(index.search(xq, 7))
-    index = None
+    del index
     with other:
         rubbish = cupy.full(1 << 24, 255, np.uint8)
     cupy.cuda.Device().synchronize()
