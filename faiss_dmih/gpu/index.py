@@ -39,9 +39,10 @@ class GpuIndexDMIH(PythonIndexBinary):
     Codes and queries are numpy arrays, torch tensors, CuPy arrays, or anything that speaks DLPack
     or ``__cuda_array_interface__``. What is in host memory is copied and answered by numpy arrays.
     What is on the device is answered on the device, by torch tensors to torch and otherwise by CuPy
-    arrays, on the caller's current stream; ``search`` then returns without waiting for the device.
-    ``range_search`` waits once per batch to learn the size of its answer, and so do ``add``,
-    ``remove_ids`` and ``compact`` where they rebuild.
+    arrays, on the caller's current stream; ``search`` then returns without waiting for the device,
+    up to k = 2048 with any CuPy and above with CuPy 14. ``range_search`` waits to learn the size of
+    its answer, and ``add``, ``remove_ids`` and ``compact`` do where they rebuild. Streams need no
+    care but for the caller's own arrays: searches see all changes made before them.
 
     Where FAISS is installed this is a ``faiss.IndexBinary``, and FAISS's composites hold it. The
     engine is CuPy (``pip install 'faiss-dmih[cuda13]'``); codes of one index are on one device:

@@ -207,6 +207,11 @@ def argsort(a: ndarray, *, kind: str) -> ndarray:
     return ndarray(np.argsort(_array(a), kind="stable").astype(np.int64))
 
 
+def where(condition: ndarray, x: ndarray, y: Any) -> ndarray:
+    left, right = _operands(x, y)
+    return ndarray(np.where(_array(condition), left, right))
+
+
 def flatnonzero(a: ndarray) -> ndarray:
     _wait()
     return ndarray(np.flatnonzero(_array(a)))

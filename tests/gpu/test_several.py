@@ -144,10 +144,12 @@ def test_id_map_on_the_device(gpu: Any) -> None:
     if not isinstance(gpu, StrictDevice):
         pytest.skip("made for the arrays of the test's own device")
     ours = GpuIDMap(GpuIndexDMIH(64))
-    ours.add_with_ids(CASE.xb, np.arange(CASE.n) + 50)
+    ours.add_with_ids(on_device(CASE.xb), on_device(np.arange(CASE.n) + 50))
     strict.waits = 0
     D, I = ours.search(on_device(CASE.xq), 5)
     assert strict.waits == 0
     assert type(I) is strict.ndarray
     expected_D, expected_I = reference.knn(CASE.xb, CASE.xq, 5)
     assert_same(from_device(D, I), (expected_D, expected_I + 50))
+    assert ours._there.made_on == "kept"
+    assert ours.remove_ids(on_device(np.arange(60))) == 10
