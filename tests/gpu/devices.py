@@ -33,6 +33,23 @@ def from_device(*arrays: strict.ndarray) -> tuple[NDArray[Any], ...]:
     return tuple(x._host for x in arrays)
 
 
+class OverStrict:
+    """A launcher of kernels that run on the CPU, for the device's arrays."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+
+    def kernel(self, file: str, name: str, **defines: int) -> Kernel:
+        kernel = self._launcher.kernel(file, name, **defines)
+
+        def start(
+            grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared: int = 0
+        ) -> None:
+            kernel(grid, block, tuple(map(strict.argument, args)), shared=shared)
+
+        return start
+
+
 class Recorder:
     """A launcher that keeps the names of what it has started."""
 
@@ -48,7 +65,7 @@ class Recorder:
         ) -> None:
             assert strict.stream() is not None
             self.started.append(name)
-            kernel(grid, block, tuple(map(strict.argument, args)), shared=shared)
+            kernel(grid, block, args, shared=shared)
 
         return start
 
@@ -63,7 +80,7 @@ class StrictDevice:
     xp = strict
 
     def __init__(self, launcher: Launcher) -> None:
-        self.launcher = Recorder(launcher)
+        self.launcher = Recorder(OverStrict(launcher))
         self.free = 1 << 40
         strict.waits = 0
 
