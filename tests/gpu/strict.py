@@ -21,7 +21,6 @@ here = threading.local()
 """`stream`: the one on which a thread makes arrays, "caller" or "kept", by a device's contexts."""
 
 _GARBAGE = 0xCB
-_KINDS = "biuf"
 
 
 class ndarray:
@@ -273,23 +272,18 @@ def _key(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def _operands(x: ndarray, y: Any) -> tuple[Any, Any]:
-    """Both in the type in which they are computed, which is that of x or, of two arrays, of the
-    larger of a kind."""
+    """Both as they are computed with: two arrays of a kind, or an array and a scalar that leaves it
+    its type. CuPy 13 goes by the scalar's value, 14 by its type, which Python's numbers lack."""
     if isinstance(y, ndarray):
         if x.dtype.kind != y.dtype.kind:
             raise TypeError(f"of different kinds: {x.dtype} and {y.dtype}")
         return x._host, y._host
-    _scalar(y)
-    kind = "b" if isinstance(y, bool) else "i" if isinstance(y, int) else np.asarray(y).dtype.kind
-    same_kind = (kind in "iu") == (x.dtype.kind in "iu")
-    if _KINDS.index(kind) > _KINDS.index(x.dtype.kind) and not same_kind:
-        raise TypeError(f"a scalar {y!r} and {x.dtype}: the result has neither's type")
-    if same_kind:
-        # CuPy 13 goes by the scalar's value, 14 by its type; Python's numbers have none.
-        types = [np.min_scalar_type(y)] + ([y.dtype] if isinstance(y, np.generic) else [])
-        # A small value that is not negative is of any kind.
-        if any(np.promote_types(x.dtype, t) != x.dtype for t in types) and not (
-            isinstance(y, int) and 0 <= y <= np.iinfo(x.dtype).max
-        ):
-            raise TypeError(f"a scalar {y!r} does not leave {x.dtype} as it is")
+    if isinstance(_scalar(y), np.generic):
+        fits = np.promote_types(x.dtype, y.dtype) == x.dtype
+    elif isinstance(y, int) and x.dtype.kind in "iu":
+        fits = np.iinfo(x.dtype).min <= y <= np.iinfo(x.dtype).max
+    else:
+        fits = x.dtype.kind == "f"
+    if not fits:
+        raise TypeError(f"a scalar {y!r} does not leave {x.dtype} as it is")
     return x._host, x.dtype.type(y)
