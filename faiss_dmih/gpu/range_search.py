@@ -1,8 +1,9 @@
 """Range search on a device.
 
-Its answer has a size that only the device knows, so each batch waits for it once. Answers go into a
-buffer as keys (`cuda/hits.cuh`); if there were more of them than it holds, the buffer is made large
-enough and the search is run again, or the batch is split where memory does not allow that.
+Its answer has a size that only the device knows, so each batch waits for it: once, or twice after a
+probe, and while CuPy 13 sorts. Answers go into a buffer as keys (`cuda/hits.cuh`); if there were
+more of them than it holds, the buffer is made large enough and the search is run again, or the
+batch is split where memory does not allow that.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ class RangeSearch:
                 return self._halves(queries, tables, probe, total)
             # Batches to come are likely as rich.
             self.buffer = min(total + total // 8, self.room)
-        keys = xp.sort(keys[:total])
+        keys = self.device.sort(keys[:total])
         query = (keys >> np.uint64(46)).astype(np.int64)
         if probe is not None:
             # What was found for those who were then scanned for is there twice.
             scanned = (keys & np.uint64(1)).astype(np.bool_)
-            kept = scanned | ~given_up[query]
+            kept = xp.flatnonzero(scanned | ~given_up[query])
             keys, query = keys[kept], query[kept]
         limits = xp.searchsorted(query, xp.arange(len(queries) + 1, dtype=np.int64))
         ids = ((keys >> np.uint64(14)) & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -85,7 +86,7 @@ class RangeSearch:
         total = xp.zeros(1, np.uint64)
         todo = xp.arange(nq, dtype=np.uint32)
         n_todo = xp.full(1, nq, np.uint32)
-        given_up = xp.zeros(nq, np.bool_)
+        given_up = xp.zeros(nq + 1, np.bool_)
         out = (keys, total, np.uint64(len(keys)))
 
         def scan(first: int, last: int, source: int) -> None:
@@ -112,7 +113,9 @@ class RangeSearch:
             ),
         )
         scan(0, store.slots, 1)
-        given_up[todo[: self._number(n_todo)]] = True
+        # Only the device knows how many there are: what is no longer in todo goes to one beyond.
+        there = xp.arange(nq, dtype=np.uint32) < n_todo
+        given_up[xp.where(there, todo, np.uint32(nq))] = True
         return keys, self._number(total), given_up
 
     def _number(self, x: Array) -> int:
