@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Recent adds are scanned beside the tables, until there are so many, and so large a part of all.
 _TAIL = 65536
 _TAIL_SHARE = 4
+# Fewer codes than this are cut as this many: tables of a bit or two are no use.
+_FEW = 4096
 # Work space of a search, where memory_budget does not say less.
 _WORKSPACE = 1 << 30
 
@@ -360,7 +362,7 @@ class GpuIndexDMIH(PythonIndexBinary):
                 return
             slots = self._store.main_slots
             choose = cheapest_cuts if self._mode == "auto" else paper_cuts
-            cuts = self._cuts or choose(self.d, slots)
+            cuts = self._cuts or choose(self.d, max(slots, _FEW))
             needed = tables.table_bytes(cuts, slots)
             if self._memory_budget is None or needed + self._held() <= self._memory_budget:
                 self._tables = tables.build(self._store, cuts, greedy=self._mode == "auto")
