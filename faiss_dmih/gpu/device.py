@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +36,8 @@ class Device(Protocol):
         """The array module: numpy or cupy."""
 
     def active(self, *callers: Any) -> AbstractContextManager[None]:
-        """Makes the device the current one, with the stream on which `callers` are in use."""
+        """Makes the device the current one, with the stream on which `callers` are in use. What is
+        started there comes after all that was started before, on whatever stream."""
 
     def free_memory(self) -> int:
         """Bytes that can be had now."""
@@ -71,6 +73,8 @@ class CudaDevice:
         self.multiprocessors = int(attributes["MultiProcessorCount"])
         self.shared_memory = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.unsorted_k = 2048
+        self._streams = dict[int, Any]()  # on which something may be under way, by their handles
+        self._order = Lock()
 
     @property
     def xp(self) -> Any:
@@ -87,7 +91,21 @@ class CudaDevice:
                     # Torch has a current stream of its own.
                     stack.enter_context(self._stream(torch.cuda.current_stream(self.number)))
                     break
-            yield
+            stream = self._cupy.cuda.get_current_stream()
+            self._wait_for_others(stream)
+            try:
+                yield
+            finally:
+                # Again: another thread may have waited for what was there half-way.
+                self._streams[stream.ptr] = stream
+
+    def _wait_for_others(self, stream: Any) -> None:
+        """Streams know nothing of each other: a search on one would read what an add on another
+        has not written yet. With one stream this is nothing."""
+        with self._order:
+            for ptr in [ptr for ptr in self._streams if ptr != stream.ptr]:
+                stream.wait_event(self._streams.pop(ptr).record())
+            self._streams[stream.ptr] = stream
 
     def _stream(self, torch_stream: Any) -> Any:
         if hasattr(self._cupy.cuda.Stream, "from_external") and hasattr(
