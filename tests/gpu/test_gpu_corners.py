@@ -13,7 +13,7 @@ from devices import NumpyDevice
 from strategies import Case
 
 from faiss_dmih import reference
-from faiss_dmih.gpu import GpuIndexDMIH
+from faiss_dmih.gpu import GpuIndexDMIH, knn
 from faiss_dmih.gpu import device as device_module
 from faiss_dmih.gpu import index as index_module
 from faiss_dmih.gpu.device import CudaDevice
@@ -151,3 +151,15 @@ def test_what_was_found_in_vain_needs_no_room(gpu: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 20.0)
     monkeypatch.setattr(index, "_workspace", lambda: 60 * BYTES_PER_ANSWER)
     assert_same(index.range_search(xb[:1], 4), expected)
+
+
+def test_chunks_without_ids(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """65 ids in chunks of 2: half of the 64 chunks have none."""
+    for name, value in (("ROOM", 1), ("ROOM_PER_K", 1), ("ROOM_OF_BATCH", 0), ("CHUNK", 1)):
+        monkeypatch.setattr(knn, name, value)
+    xb = np.zeros((65, 8), np.uint8)
+    xb[:, 0] = 1 << np.arange(65) % 8  # more at the k-th distance than there is room for
+    index = GpuIndexDMIH(64, mode="scan")
+    index.add(xb)
+    xq = np.zeros((9, 8), np.uint8)
+    assert_same(index.search(xq, 3), reference.knn(xb, xq, 3))
