@@ -97,7 +97,8 @@ class CudaDevice:
                 yield
             finally:
                 # Again: another thread may have waited for what was there half-way.
-                self._streams[stream.ptr] = stream
+                with self._order:
+                    self._streams[stream.ptr] = stream
 
     def _wait_for_others(self, stream: Any) -> None:
         """Streams know nothing of each other: a search on one would read what an add on another
