@@ -80,7 +80,6 @@ extern "C" __global__ void __launch_bounds__(256)
         atomicAdd(&sum, mine);
         __syncthreads();
         if (threadIdx.x == 0) ties[u64{f} * gridDim.y + blockIdx.y] = sum;
-        __syncthreads();
     }
 }
 

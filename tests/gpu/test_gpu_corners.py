@@ -163,3 +163,76 @@ def test_chunks_without_ids(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     index.add(xb)
     xq = np.zeros((9, 8), np.uint8)
     assert_same(index.search(xq, 3), reference.knn(xb, xq, 3))
+
+
+@pytest.mark.parametrize("d", [64, 128, 192])
+def test_each_table_is_needed(gpu: Any, d: int) -> None:
+    """For each table a query whose neighbour agrees with it there alone.
+
+    After m steps of radius 0 all codes nearer than m have been seen, and of two that are m - 1 bits
+    away, each in a table of its own, the one of the smaller id is the answer.
+    """
+    bits = 8
+    m = d // bits
+    rng = np.random.default_rng(0)
+    xq = rng.integers(0, 256, (m, m), dtype=np.uint8)
+    flips = 1 << rng.integers(0, bits, (2, m, m)).astype(np.uint8)
+    tables = np.arange(m)
+    flips[0, tables, tables] = 0
+    flips[1, tables, (tables + 1) % m] = 0
+    xb = np.concatenate(
+        [rng.integers(0, 256, (500, m), dtype=np.uint8), xq ^ flips[0], xq ^ flips[1]]
+    )
+    index = GpuIndexDMIH(d, mode="mih", cuts=[bits] * m)
+    index.add(xb)
+    index.compact()
+    index.force_engine("probe")
+    given_up = list[int]()
+    index._planner.tell = lambda nq, left: given_up.append(int(left[0]))
+    for k in (1, 2):
+        assert_same(index.search(xq, k), reference.knn(xb, xq, k))
+    assert given_up == [0, 0]
+    assert_same(index.range_search(xq, m), reference.range_search(xb, xq, m))
+
+
+@pytest.mark.parametrize("mode", ["auto", "mih", "scan"])
+def test_nothing_is_left_of_what_was_removed(gpu: Any, mode: str) -> None:
+    """Tables and lists of codes that are there no more, or in other slots."""
+    index = GpuIndexDMIH(64, mode=mode)
+    index.force_engine("probe")
+    other = Case(d=64, n=300, nq=5, kind="uniform", seed=2)
+
+    def exact(xb: Any) -> None:
+        assert_same(index.search(other.xq, 3), reference.knn(xb, other.xq, 3))
+        assert_same(index.range_search(other.xq, 9), reference.range_search(xb, other.xq, 9))
+        np.testing.assert_array_equal(index.reconstruct_n(), xb)
+
+    duplicates = Case(d=64, n=400, nq=1, kind="duplicates", seed=1).xb
+    index.add(duplicates)
+    index.compact()
+    index.reset()
+    index.add(other.xb)
+    exact(other.xb)
+    index.compact()
+    index.remove_ids(np.arange(100))
+    exact(other.xb[100:])
+    index.add(duplicates)
+    index.compact()  # of lists, where there are any, and a tail
+    both = np.concatenate([other.xb[100:], duplicates])
+    exact(both)
+    index.add(other.xb)  # few are equal now: the lists go
+    index.add(other.xb[::-1] ^ np.uint8(1))
+    index.compact()
+    exact(np.concatenate([both, other.xb, other.xb[::-1] ^ np.uint8(1)]))
+
+
+def test_buckets_of_which_two_are_all_32_bits(gpu: Any) -> None:
+    """Lengths are held against what may be looked at one by one: their sum may be 2^32, or 0."""
+    index = GpuIndexDMIH(64, mode="mih", cuts=[8] * 8)
+    index.add(CASE.xb)
+    index.compact()
+    index.force_engine("probe")
+    offsets = index._tables.offsets
+    offsets[:] = (gpu.xp.arange(len(offsets)) % 2 << 31).astype(np.uint32)
+    assert_same(index.search(CASE.xq, 3), reference.knn(CASE.xb, CASE.xq, 3))
+    assert_same(index.range_search(CASE.xq, 9), reference.range_search(CASE.xb, CASE.xq, 9))
