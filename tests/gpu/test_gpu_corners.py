@@ -149,6 +149,7 @@ def test_what_was_found_in_vain_needs_no_room(gpu: Any, monkeypatch: pytest.Monk
     expected = reference.range_search(np.concatenate([xb, xb[:25]]), xb[:1], 4)
     assert len(expected[1]) == 50
     monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 20.0)
+    assert_same(index.range_search(xb[:1], 4), expected)
     monkeypatch.setattr(index, "_workspace", lambda: 60 * BYTES_PER_ANSWER)
     assert_same(index.range_search(xb[:1], 4), expected)
 
@@ -236,3 +237,24 @@ def test_buckets_of_which_two_are_all_32_bits(gpu: Any) -> None:
     offsets[:] = (gpu.xp.arange(len(offsets)) % 2 << 31).astype(np.uint32)
     assert_same(index.search(CASE.xq, 3), reference.knn(CASE.xb, CASE.xq, 3))
     assert_same(index.range_search(CASE.xq, 9), reference.range_search(CASE.xb, CASE.xq, 9))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_farthest(gpu: Any, bits: int) -> None:
+    """Codes up to distance d, in tables and tail: rings show all of them, or (16 bits) end before."""
+    d = 64
+    index = GpuIndexDMIH(d, mode="mih", cuts=[bits] * (d // bits))
+    xq = CASE.xq[:3]
+    xb = np.concatenate([CASE.xb[:100], ~xq])
+    index.add(xb)
+    index.compact()
+    index.add(xb)
+    both = np.concatenate([xb, xb])
+    index.force_engine("probe")
+    mask = np.arange(len(both)) % 2 == 0
+    for k in (len(both) - 1, len(both)):
+        assert_same(index.search(xq, k), reference.knn(both, xq, k))
+    assert_same(index.search(xq, 150, mask=mask), reference.knn(both, xq, 150, mask=mask))
+    for radius in (30, 33, 40, 64, 65):
+        expected = reference.range_search(both, xq, radius)
+        assert_same(index.range_search(xq, radius), expected)
