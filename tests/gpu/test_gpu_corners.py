@@ -241,7 +241,7 @@ def test_buckets_of_which_two_are_all_32_bits(gpu: Any) -> None:
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_the_farthest(gpu: Any, bits: int) -> None:
-    """Codes up to distance d, in tables and tail: rings show all of them, or (16 bits) end before."""
+    """Codes up to d bits away, in tables and tail: rings show all, or (16 bits) end before."""
     d = 64
     index = GpuIndexDMIH(d, mode="mih", cuts=[bits] * (d // bits))
     xq = CASE.xq[:3]
