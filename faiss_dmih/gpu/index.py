@@ -415,7 +415,13 @@ class GpuIndexDMIH(PythonIndexBinary):
         store = self._store
         queries = store.to_rows(codes)
         probe = self._planner.range(self._tables, store.slots, store.words, len(queries), thresh)
-        return search.run(queries, self._tables, probe)
+        try:
+            return search.run(queries, self._tables, probe)
+        except MemoryError:
+            if self._memory_budget is not None:
+                raise
+            search.allow(self._device.free_memory())
+            return search.run(queries, self._tables, probe)
 
 
 def check_k(k: int) -> int:

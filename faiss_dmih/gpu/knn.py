@@ -237,7 +237,7 @@ class KnnSearch:
                 (self.nq,),
                 (THREADS,),
                 (
-                    *(*which, np.uint32(places), np.uint32(shape.columns), D, I),
+                    *(*which, np.uint32(places), np.int64(shape.columns), D, I),
                     *(*self.found, *self.lists),
                 ),
                 shared=8 * places,
@@ -251,7 +251,7 @@ class KnnSearch:
         ordered = device.sort(keys.reshape(-1))
         write = device.launcher.kernel("answers", "answers_write")
         blocks = max(1, min(-(-self.nq * shape.columns // THREADS), 32 * device.multiprocessors))
-        sizes = (np.uint32(shape.k), np.uint32(shape.columns), np.int64(self.nq))
+        sizes = (np.uint32(shape.k), np.int64(shape.columns), np.int64(self.nq))
         write((blocks,), (THREADS,), (ordered, *sizes, D, I))
 
 

@@ -26,13 +26,15 @@ _FIRST_BUFFER = 1 << 20
 class RangeSearch:
     """Batches of queries against a store, within `most` bits."""
 
-    def __init__(
-        self, store: Store, most: int, rank: Array | None, workspace: int, first_buffer: int = 0
-    ) -> None:
+    def __init__(self, store: Store, most: int, rank: Array | None, workspace: int) -> None:
         self.store, self.device, self.most = store, store.device, most
         self.lists = store.list_arguments(rank)
+        self.allow(workspace)
+        self.buffer = min(_FIRST_BUFFER, self.room)
+
+    def allow(self, workspace: int) -> None:
+        """So many bytes, from now on."""
         self.room = max(1, workspace // BYTES_PER_ANSWER)
-        self.buffer = min(first_buffer or _FIRST_BUFFER, self.room)
 
     def run(
         self, queries: Array, tables: Tables | None, probe: Probe | None
@@ -63,6 +65,9 @@ class RangeSearch:
     def _halves(
         self, queries: Array, tables: Tables | None, probe: Probe | None, total: int
     ) -> tuple[Array, Array, Array]:
+        if len(queries) == 1 and probe is not None:
+            # What was found before probing was given up counts, too: it fits without, perhaps.
+            return self.run(queries, None, None)
         if len(queries) == 1:
             raise MemoryError(
                 f"a query has {total} codes within {self.most} bits, which takes "
