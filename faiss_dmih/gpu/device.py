@@ -93,8 +93,6 @@ class CudaDevice:
         self.multiprocessors = int(attributes["MultiProcessorCount"])
         self.shared_memory = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.unsorted_k = 2048
-        self._streams = dict[int, Any]()  # on which something may be under way, by their handles
-        self._order = Lock()
 
     @property
     def xp(self) -> Any:
