@@ -1,22 +1,18 @@
-"""Where random tests do not come: the largest ids, streams, threads, answers that hardly fit."""
+"""Where random tests do not come: the largest ids, threads, answers that hardly fit."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from checks import assert_same
-from devices import NumpyDevice
+from devices import StrictDevice, on_device
 from strategies import Case
 
 from faiss_dmih import reference
 from faiss_dmih.gpu import GpuIndexDMIH, knn
-from faiss_dmih.gpu import device as device_module
 from faiss_dmih.gpu import index as index_module
-from faiss_dmih.gpu.device import CudaDevice
 from faiss_dmih.gpu.kernels import Launcher
 from faiss_dmih.gpu.planner import Planner
 from faiss_dmih.gpu.range_search import BYTES_PER_ANSWER
@@ -62,51 +58,6 @@ def test_ids_up_to_the_largest(launcher: Launcher, in_shared_memory: bool) -> No
     assert (I[:, k] == -1).all()
 
 
-class Stream:
-    """Keeps what was recorded on it, and for what it was told to wait."""
-
-    def __init__(self, ptr: int) -> None:
-        self.ptr, self.log = ptr, list[Any]()
-
-    def record(self) -> Any:
-        return (self.ptr, len(self.log))
-
-    def wait_event(self, event: Any) -> None:
-        self.log.append(event)
-
-
-def test_a_stream_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search on one stream reads what an add on another wrote, and an add on a third frees it."""
-    now = [Stream(0)]
-    current = nullcontext()
-    current.attributes = {"MultiProcessorCount": 1, "MaxSharedMemoryPerBlockOptin": 1}
-    runtime = SimpleNamespace(getDeviceCount=lambda: 1)
-    fake = SimpleNamespace(
-        cuda=SimpleNamespace(
-            runtime=runtime, Device=lambda number: current, get_current_stream=lambda: now[0]
-        )
-    )
-    monkeypatch.setattr(device_module, "cupy", lambda: fake)
-    ours = CudaDevice(0)
-
-    def work(stream: Stream) -> list[Any]:
-        now[0], before = stream, len(stream.log)
-        with ours.active():
-            pass
-        return stream.log[before:]
-
-    add, search, other = Stream(0), Stream(1), Stream(2)
-    assert work(add) == work(add) == []
-    assert work(search) == [(0, 0)]
-    assert work(search) == []
-    assert work(other) == [(1, 1)]
-    # Two threads: what the first goes on to start after the second has begun is waited for, too.
-    now[0] = add
-    with ours.active():
-        assert work(search) == [(0, 1)]
-    assert sorted(work(other)) == [(0, 1), (1, 2)]
-
-
 def test_threads_share_a_planner(launcher: Launcher) -> None:
     """What one has found, another may just have taken."""
 
@@ -121,8 +72,8 @@ def test_threads_share_a_planner(launcher: Launcher) -> None:
                 self.taken = True
             return value
 
-    planner = Shared(NumpyDevice(launcher))
-    planner.tell(10, np.zeros(1, np.uint32))
+    planner = Shared(StrictDevice(launcher))
+    planner.tell(10, on_device(np.zeros(1, np.uint32)))
     planner._learn()
 
 
@@ -234,7 +185,9 @@ def test_buckets_of_which_two_are_all_32_bits(gpu: Any) -> None:
     index.compact()
     index.force_engine("probe")
     offsets = index._tables.offsets
-    offsets[:] = (gpu.xp.arange(len(offsets)) % 2 << 31).astype(np.uint32)
+    halves = (np.arange(len(offsets)) % 2 << 31).astype(np.uint32)
+    with gpu.changing():
+        offsets[:] = gpu.xp.asarray(halves)
     assert_same(index.search(CASE.xq, 3), reference.knn(CASE.xb, CASE.xq, 3))
     assert_same(index.range_search(CASE.xq, 9), reference.range_search(CASE.xb, CASE.xq, 9))
 
