@@ -51,7 +51,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml CMakeLists.txt $(ENGINE)
 	touch $@
 
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml CMakeLists.txt $(ENGINE)
-	DMIH_WERROR=ON $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,bench,dev]'
+	DMIH_WERROR=ON $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,bench,train,dev]'
 	touch $(VENV)/.installed $@
 
 clean:

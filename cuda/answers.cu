@@ -117,7 +117,7 @@ __device__ __forceinline__ void write(bool there, u64 key, int* D, i64* I) {
 // D int32 and I int64, (nq, columns), for columns <= `places`, a power of 2; k is columns, or fewer
 // where there are fewer ids. A block per query, 8 * places bytes of dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(256)
-    answers_sorted(ANSWERS_PARAMETERS, u32 places, u32 columns, int* __restrict__ D,
+    answers_sorted(ANSWERS_PARAMETERS, u32 places, i64 columns, int* __restrict__ D,
                    i64* __restrict__ I, FOUND_PARAMETERS, LISTS_PARAMETERS) {
     extern __shared__ u64 keys[];
     __shared__ u32 put_so_far;
@@ -130,9 +130,8 @@ extern "C" __global__ void __launch_bounds__(256)
     const u32 n = is_short[query] ? answers.copy(query, put) : answers.select(query, put);
     __syncthreads();
     bitonic_sort(keys, places);
-    for (u32 i = threadIdx.x; i < columns; i += kThreads)
-        write(i < n, i < n ? keys[i] : 0, &D[u64{query} * columns + i],
-              &I[u64{query} * columns + i]);
+    for (i64 i = threadIdx.x; i < columns; i += kThreads)
+        write(i < n, i < n ? keys[i] : 0, &D[query * columns + i], &I[query * columns + i]);
 }
 
 // keys (nq, k), query << 45 | distance << 32 | id, to be sorted by the caller; answers_write does
@@ -151,11 +150,11 @@ extern "C" __global__ void __launch_bounds__(256)
 
 // Grid-stride over D and I (nq, columns).
 extern "C" __global__ void __launch_bounds__(256)
-    answers_write(const u64* __restrict__ keys, u32 k, u32 columns, i64 nq, int* __restrict__ D,
+    answers_write(const u64* __restrict__ keys, u32 k, i64 columns, i64 nq, int* __restrict__ D,
                   i64* __restrict__ I) {
     for (i64 i = i64{blockIdx.x} * kThreads + threadIdx.x; i < nq * columns;
          i += i64{gridDim.x} * kThreads) {
-        const u32 column = static_cast<u32>(i % columns);
+        const i64 column = i % columns;
         // Without its query, which is 19 bits.
         const u64 key = column < k ? keys[i / columns * k + column] << 19 >> 19 : kNoKey;
         write(key != kNoKey, key, &D[i], &I[i]);

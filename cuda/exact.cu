@@ -80,7 +80,6 @@ extern "C" __global__ void __launch_bounds__(256)
         atomicAdd(&sum, mine);
         __syncthreads();
         if (threadIdx.x == 0) ties[u64{f} * gridDim.y + blockIdx.y] = sum;
-        __syncthreads();
     }
 }
 
@@ -122,5 +121,6 @@ extern "C" __global__ void __launch_bounds__(256)
             __syncthreads();
         });
         if (blockIdx.y == 0 && threadIdx.x == 0) count[query] = nearer + wanted;
+        __syncthreads();  // all have read before_chunk, even of a chunk without ids
     }
 }

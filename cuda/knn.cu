@@ -28,6 +28,7 @@ extern "C" __global__ void __launch_bounds__(256)
     for (u32 i = (blockIdx.x * blockDim.x + threadIdx.x) / 32; i < *n_todo; i += warps) {
         const u32 query = todo[i];
         const Kth kth = found.kth(query, d, k);
+        __syncwarp();  // the compiler does not know that __ldcg reads what is cleared now
         for (int c = threadIdx.x % 32; c <= d; c += 32) found.hist_of(query)[c] = 0;
         if (threadIdx.x % 32 == 0) bound[query] = kth.distance;
     }

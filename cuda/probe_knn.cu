@@ -39,6 +39,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
             // s steps done: every code at a distance < s has been seen.
             nearest =
                 kth_distance(n_counters - 1, k, [&](int distance) { return counters[distance]; });
+            __syncwarp();  // shuffles and votes do not order what was read before what is counted
             const bool enough = nearest.below + nearest.at >= k;
             done = (enough && nearest.distance < s) || (all_seen && s == n_steps);
             if (done || s == n_steps) break;

@@ -1,7 +1,8 @@
-"""What an index is asked for, checked: the same for every backend."""
+"""What an index is asked for, checked; how codes are cut by default. The same for all backends."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral
 
@@ -54,3 +55,21 @@ def check_budget(memory_budget: int | None) -> int | None:
     if memory_budget < 0:
         raise ValueError(f"memory_budget must not be negative; got {memory_budget}")
     return int(memory_budget)
+
+
+def even_cuts(d: int, m: int) -> tuple[int, ...]:
+    """m substrings, the first d mod m of them one bit longer."""
+    return tuple(d // m + (j < d % m) for j in range(m))
+
+
+def paper_cuts(d: int, n: int) -> tuple[int, ...]:
+    """m = max(1, floor(d / log2 n)) substrings as in the papers, more of them where they would be
+    longer than 26 bits or their offsets more than 8 bytes per code and table, or 1 MB in all."""
+    m = max(1, int(d / math.log2(max(n, 2))))
+    while m < d:
+        cuts = even_cuts(d, m)
+        offsets = sum(4.0 * 2.0**bits for bits in cuts)
+        if max(cuts) <= MAX_SUBSTRING_BITS and offsets <= max(8.0 * n * m, 2.0**20):
+            break
+        m += 1
+    return even_cuts(d, m)

@@ -83,7 +83,10 @@ _HALF = Preprocessing(32, (127.5, 127.5, 127.5), (63.75, 63.75, 63.75))
 
 
 def make_backbone(
-    name: str, *, input_dim: int | None = None, pretrained: bool | str | Path = False,
+    name: str,
+    *,
+    input_dim: int | None = None,
+    pretrained: bool | str | Path = False,
     halved: bool = False,
 ) -> Backbone:
     """A backbone by its name.
@@ -111,7 +114,8 @@ def make_backbone(
         if pretrained:
             raise ValueError("the backbone 'small' has no pre-trained weights")
         return _small(halved)
-    return _BACKBONES[name](pretrained, halved)
+    backbone: Backbone = _BACKBONES[name](pretrained, halved)
+    return backbone
 
 
 def _small(halved: bool) -> Backbone:
@@ -128,9 +132,7 @@ def _small(halved: bool) -> Backbone:
         conv1=conv(3, 32),
         conv2=conv(32, 64),
         conv3=conv(64, 128),
-        fc=nn.Sequential(
-            nn.Flatten(), nn.Linear(128 * 4 * 4, width), nn.ReLU(), nn.Dropout(0.2)
-        ),
+        fc=nn.Sequential(nn.Flatten(), nn.Linear(128 * 4 * 4, width), nn.ReLU(), nn.Dropout(0.2)),
     )
     return Backbone(stages, width, _HALF)
 
@@ -221,7 +223,8 @@ def _load(net: nn.Module, weights: str, pretrained: bool | str | Path) -> None:
     # Counts of batches that batch norms have seen: older files lack them, and nobody uses them.
     missing = [key for key in expected if key not in state and "num_batches" not in key]
     other = [
-        key for key, value in state.items()
+        key
+        for key, value in state.items()
         if key not in expected or expected[key].shape != value.shape
     ]
     if missing or other:

@@ -88,9 +88,7 @@ def _kept(members: NDArray[np.int64], before: Snapshot) -> NDArray[np.int64]:
     return np.where(old == most, before.subgroup[members], -1)
 
 
-def _split(
-    kept: NDArray[np.int64], limit: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _split(kept: NDArray[np.int64], limit: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Subgroups of equal size, as many members as can staying in theirs."""
     n = len(kept)
     parts = -(-n // limit)

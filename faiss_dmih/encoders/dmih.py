@@ -13,8 +13,7 @@ import torch
 from faiss_dmih.encoders.encoder import Architecture, Encoder, Part, register
 from faiss_dmih.encoders.objective import Objective, check_labels
 from faiss_dmih.encoders.training import Examples, Training, train_head
-from faiss_dmih.gpu.front import paper_cuts
-from faiss_dmih.options import check_cuts
+from faiss_dmih.options import check_cuts, paper_cuts
 
 
 @register

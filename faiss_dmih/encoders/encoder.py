@@ -39,7 +39,7 @@ class Inputs:
     """What a head is trained on: n of them, by their numbers."""
 
     n: int
-    batch: Callable[[Sequence[int]], torch.Tensor]
+    batch: Callable[[Sequence[int] | NDArray[np.int64]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ class Encoder:
             ValueError: the encoder was not fitted, its bits are not whole bytes, or ``x`` is of
                 another kind than it was trained on.
         """
-        return codes.pack(self.relaxed(x, batch_size=batch_size, progress=progress, parts=parts) > 0)
+        relaxed = self.relaxed(x, batch_size=batch_size, progress=progress, parts=parts)
+        return codes.pack(relaxed > 0)
 
     def relaxed(
         self,
@@ -266,7 +267,10 @@ def load_encoder(folder: str | Path) -> Any:
             encoder.trunk = trunk
     _restore(encoder.trunk, load_file(source / "trunk.safetensors"), source)
     if said["preprocessing"] is not None:
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in said["preprocessing"].items()}
+        values: Any = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in said["preprocessing"].items()
+        }
         encoder.trunk.preprocessing = Preprocessing(**values)
     return encoder
 

@@ -71,7 +71,7 @@ class EnsembleDSH(Encoder):
         self._updates = 0
 
     def fit(self, x: Any, labels: Any, *, validation: tuple[Any, Any] | None = None) -> EnsembleDSH:
-        """Train all sub-models on images or vectors and their labels; arguments as for `DMIH.fit`."""
+        """Train all sub-models on images or vectors and their labels: as `DMIH.fit`."""
         torch.manual_seed(self.training.seed)
         self.architecture = with_input(self.architecture, x)
         self.trunk, _ = self.architecture.build(self._sub_bits)
@@ -99,7 +99,9 @@ class EnsembleDSH(Encoder):
         number = self._updates % len(self._fitted())
         items = self.items(x)
         checked = check_labels(labels, len(items))
-        job = self._job(number, np.arange(len(items)), self._seed(number) + 7919 * (self._updates + 1))
+        job = self._job(
+            number, np.arange(len(items)), self._seed(number) + 7919 * (self._updates + 1)
+        )
         inputs, held_out = self.inputs(items), self._held_out(validation)
         self.parts[number].head = _train(job, inputs, checked, held_out)
         self._updates += 1
@@ -212,7 +214,7 @@ def _materialised_examples(held_out: Any) -> Any:
 
 
 def _inputs(features: torch.Tensor) -> Inputs:
-    def batch(at: Sequence[int]) -> torch.Tensor:
+    def batch(at: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
         return features[torch.as_tensor(np.asarray(at, np.int64))]
 
     return Inputs(len(features), batch)

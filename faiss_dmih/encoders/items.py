@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -34,7 +35,7 @@ class Items:
     def __len__(self) -> int:
         return len(self._x)
 
-    def batch(self, indices: Sequence[int]) -> Tensor:
+    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
         """Images uint8 (len(indices), height, width, 3), or vectors float32."""
         if self._is_array:
             chosen: Tensor = self._x[torch.as_tensor(np.asarray(indices, np.int64))]
@@ -44,7 +45,7 @@ class Items:
     def _checked(self, x: Tensor) -> Tensor:
         if self._size is None:
             if x.ndim != 2:
-                raise ValueError(f"got an array of shape {tuple(x.shape)}, expected vectors (n, dim)")
+                raise ValueError(f"got an array of shape {tuple(x.shape)}, expected (n, dim)")
             return x.float()
         if x.dtype != torch.uint8:
             raise TypeError(f"got images of {x.dtype}, expected uint8, 0 to 255")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -61,7 +60,7 @@ class Objective:
     ) -> dict[str, Tensor]:
         """The terms of a batch, unweighted, by name; `total` is their weighted sum.
 
-        `snapshot` holds bucket, group and subgroup of the batch's items; without it there is no phi.
+        `snapshot` holds bucket, group and subgroup of the batch's items; without it, no phi.
         """
         margin = h.shape[1] / 2 if self.margin is None else self.margin
         main = triplet_loss if self.loss == "triplet" else pairwise_loss

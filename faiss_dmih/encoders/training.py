@@ -100,7 +100,7 @@ class _Batches:
         self._task, self._sampler = task, sampler
 
     def __len__(self) -> int:
-        return -(-len(self._sampler) // self._task.trainer.world_size)
+        return -(-len(self._sampler) // int(self._task.trainer.world_size))
 
     def __iter__(self) -> Iterator[list[int]]:
         trainer = self._task.trainer
@@ -173,9 +173,7 @@ class _Task(lightning.LightningModule):  # type: ignore[misc]
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.snapshot is not None:
             s = self.snapshot
-            checkpoint["snapshot"] = [
-                torch.from_numpy(a) for a in (s.bucket, s.group, s.subgroup)
-            ]
+            checkpoint["snapshot"] = [torch.from_numpy(a) for a in (s.bucket, s.group, s.subgroup)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "snapshot" in checkpoint:

@@ -14,7 +14,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_SUBSTRING_BITS = 26
+from faiss_dmih.options import even_cuts, paper_cuts
+
 # Rings are lists of the bits they flip. Longer lists are further than probing ever pays.
 _MAX_FLIPS = 1 << 15
 
@@ -73,24 +74,6 @@ def make_front(cuts: tuple[int, ...], skew: list[float], slots: int, *, greedy: 
         if radius[table] == cuts[table]:
             return Front(steps, np.array(items), complete=True)
         radius[table] += 1
-
-
-def even_cuts(d: int, m: int) -> tuple[int, ...]:
-    """m substrings, the first d mod m of them one bit longer."""
-    return tuple(d // m + (j < d % m) for j in range(m))
-
-
-def paper_cuts(d: int, n: int) -> tuple[int, ...]:
-    """m = max(1, floor(d / log2 n)) substrings as in the papers, more of them where they would be
-    longer than 26 bits or their offsets more than 8 bytes per code and table, or 1 MB in all."""
-    m = max(1, int(d / math.log2(max(n, 2))))
-    while m < d:
-        cuts = even_cuts(d, m)
-        offsets = sum(4.0 * 2.0**bits for bits in cuts)
-        if max(cuts) <= MAX_SUBSTRING_BITS and offsets <= max(8.0 * n * m, 2.0**20):
-            break
-        m += 1
-    return even_cuts(d, m)
 
 
 def cheapest_cuts(d: int, n: int) -> tuple[int, ...]:

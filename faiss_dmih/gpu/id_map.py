@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faiss_dmih.gpu import masks
 from faiss_dmih.gpu.index import GpuIndexDMIH
 from faiss_dmih.python_index import PythonIndexBinary
 
@@ -47,7 +48,7 @@ class GpuIDMap(PythonIndexBinary):
 
     def add_with_ids(self, x: Any, ids: Any) -> None:
         """Adds codes ``x`` (n, d/8) uint8 with ``ids`` (n,) int; all or none of them."""
-        new = np.asarray(ids)
+        new = masks.to_host(self.index.on_device, ids, "ids")
         if new.dtype.kind not in "iu" or new.shape != (len(x),):
             raise ValueError(
                 f"ids: got {new.dtype} {new.shape}, expected integers ({len(x)},): one per code"
@@ -74,10 +75,10 @@ class GpuIDMap(PythonIndexBinary):
 
     def remove_ids(self, ids: Any) -> int:
         """Removes all codes with one of these ids (int array, or a ``faiss.IDSelector``)."""
-        if hasattr(ids, "is_member") and not hasattr(ids, "__array__"):
+        if masks.is_selector(ids):
             gone = _members(ids, self._ids)
         else:
-            gone = np.isin(self._ids, np.asarray(ids))
+            gone = np.isin(self._ids, masks.to_host(self.index.on_device, ids, "ids"))
         removed = self.index.remove_ids(np.flatnonzero(gone))
         self._set(self._ids[~gone])
         return removed
@@ -109,9 +110,10 @@ class GpuIDMap(PythonIndexBinary):
         device = self.index.on_device
         if isinstance(I, np.ndarray) and not device.owns(I):
             return np.append(self._ids, -1)[I]
-        with device.active(x):
-            if self._there is None:
+        if self._there is None:
+            with device.changing():
                 self._there = device.xp.asarray(np.append(self._ids, -1))
+        with device.reading(x):
             return device.like(x, self._there[device.array_of(I, "I")])
 
 

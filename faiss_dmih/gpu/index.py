@@ -11,12 +11,12 @@ import numpy as np
 from faiss_dmih.codes import check_codes, check_layout
 from faiss_dmih.gpu import masks, tables
 from faiss_dmih.gpu.device import Array, CudaDevice, Device
-from faiss_dmih.gpu.front import cheapest_cuts, paper_cuts
+from faiss_dmih.gpu.front import cheapest_cuts
 from faiss_dmih.gpu.knn import KnnSearch, Shape, batch_size
 from faiss_dmih.gpu.planner import Planner
 from faiss_dmih.gpu.range_search import MAX_BATCH, RangeSearch
 from faiss_dmih.gpu.store import MAX_CODES, Store
-from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode
+from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode, paper_cuts
 from faiss_dmih.python_index import PythonIndexBinary
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Recent adds are scanned beside the tables, until there are so many, and so large a part of all.
 _TAIL = 65536
 _TAIL_SHARE = 4
+# Fewer codes than this are cut as this many: tables of a bit or two are no use.
+_FEW = 4096
 # Work space of a search, where memory_budget does not say less.
 _WORKSPACE = 1 << 30
 
@@ -39,9 +41,10 @@ class GpuIndexDMIH(PythonIndexBinary):
     Codes and queries are numpy arrays, torch tensors, CuPy arrays, or anything that speaks DLPack
     or ``__cuda_array_interface__``. What is in host memory is copied and answered by numpy arrays.
     What is on the device is answered on the device, by torch tensors to torch and otherwise by CuPy
-    arrays, on the caller's current stream; ``search`` then returns without waiting for the device.
-    ``range_search`` waits once per batch to learn the size of its answer, and so do ``add``,
-    ``remove_ids`` and ``compact`` where they rebuild.
+    arrays, on the caller's current stream; ``search`` then returns without waiting for the device,
+    up to k = 2048 with any CuPy and above with CuPy 14. ``range_search`` waits to learn the size of
+    its answer, and ``add``, ``remove_ids`` and ``compact`` do where they rebuild. Streams need no
+    care but for the caller's own arrays: searches see all changes made before them.
 
     Where FAISS is installed this is a ``faiss.IndexBinary``, and FAISS's composites hold it. The
     engine is CuPy (``pip install 'faiss-dmih[cuda13]'``); codes of one index are on one device:
@@ -80,7 +83,7 @@ class GpuIndexDMIH(PythonIndexBinary):
         self._device = open_device(operator.index(device))
         self._planner = Planner(self._device)
         self._tables: tables.Tables | None = None
-        with self._device.active():
+        with self._device.changing():
             self._store = Store(self._device, self.code_size)
 
     @property
@@ -117,8 +120,8 @@ class GpuIndexDMIH(PythonIndexBinary):
 
     def train(self, x: Any) -> None:
         """Does nothing but check ``x`` (n, d/8) uint8: the index is trained from the start."""
-        with self._device.active(x):
-            self._codes(x, "x")
+        with self._device.reading(x):
+            self._codes(x, "x", copied=False)
 
     def add(self, x: Any) -> None:
         """Adds codes ``x`` (n, d/8) uint8; their ids are ntotal, ntotal + 1, ...
@@ -128,9 +131,9 @@ class GpuIndexDMIH(PythonIndexBinary):
         Raises:
             TypeError, ValueError: ``x`` is not uint8 of that shape, or is on another device.
             MemoryError: the codes do not fit the device or ``memory_budget``.
-            RuntimeError: there would be more than 2^32 - 4096 codes.
+            RuntimeError: there would be more than 2^31 - 4096 codes.
         """
-        with self._device.active(x):
+        with self._device.changing(x):
             codes = self._codes(x, "x")
             if len(codes) > MAX_CODES - self.ntotal:
                 raise RuntimeError(
@@ -149,7 +152,7 @@ class GpuIndexDMIH(PythonIndexBinary):
         Adds do this by themselves when enough codes have come; one call after the last of many adds
         gives the speed of a single one.
         """
-        with self._device.active():
+        with self._device.changing():
             self._rebuild()
 
     def search(self, x: Any, k: int, *, params: Any = None, mask: Any = None) -> tuple[Any, Any]:
@@ -171,7 +174,7 @@ class GpuIndexDMIH(PythonIndexBinary):
             MemoryError: not even a single query fits.
         """
         k = check_k(k)
-        with self._device.active(x):
+        with self._device.reading(x):
             xp, to_host = self._device.xp, self._device.to_host
             queries, rank = self._codes(x, "x", copied=False), self._rank(params, mask)
             on_host = isinstance(queries, np.ndarray) and not self._device.owns(x)
@@ -207,7 +210,7 @@ class GpuIndexDMIH(PythonIndexBinary):
             MemoryError: the answers of a single query do not fit.
         """
         thresh = min(operator.index(thresh), self.d + 1)
-        with self._device.active(x):
+        with self._device.reading(x):
             xp, device = self._device.xp, self._device
             queries, rank = self._codes(x, "x", copied=False), self._rank(params, mask)
             on_host = isinstance(queries, np.ndarray) and not device.owns(x)
@@ -227,16 +230,16 @@ class GpuIndexDMIH(PythonIndexBinary):
                 parts.append((out.zeros(len(queries), np.int64), *parts[0][1:]))
             counts, D, I = (out.concatenate(arrays) for arrays in zip(*parts, strict=True))
             lims = out.zeros(len(queries) + 1, np.uint64)
-            lims[1:] = out.cumsum(counts)
+            lims[1:] = out.cumsum(counts, dtype=np.uint64)
             if on_host:
                 return lims, D, I
             return device.like(x, lims), device.like(x, D), device.like(x, I)
 
     def reset(self) -> None:
         """Removes all codes."""
-        with self._device.active():
+        with self._device.changing():
             self._store.clear()
-        self._tables = None
+            self._tables = None
         self._changed()
 
     def remove_ids(self, ids: Any) -> int:
@@ -248,7 +251,7 @@ class GpuIndexDMIH(PythonIndexBinary):
         Returns:
             how many codes were removed.
         """
-        with self._device.active(ids):
+        with self._device.changing(ids):
             xp = self._device.xp
             keep = masks.kept(self._device, ids, self.ntotal)
             kept = xp.flatnonzero(keep)
@@ -282,7 +285,7 @@ class GpuIndexDMIH(PythonIndexBinary):
                 f"ids [{first}, {first + n}) are not in [0, ntotal = {self.ntotal}): ask for ids "
                 "that the index has"
             )
-        with self._device.active():
+        with self._device.reading():
             return self._device.to_host(self._store.to_codes(self._store.rows_of(first, n)))
 
     def to_cpu(self) -> IndexDMIH:
@@ -317,7 +320,8 @@ class GpuIndexDMIH(PythonIndexBinary):
             check_layout(codes, self.code_size, name)
             return codes
         codes = check_codes(x, self.code_size, name)
-        return self._device.xp.asarray(codes) if copied else codes
+        # Blocking: CuPy would read pinned memory later, when the caller may have changed it.
+        return self._device.xp.asarray(codes, blocking=True) if copied else codes
 
     def _rank(self, params: Any, mask: Any) -> Array | None:
         allowed = masks.allowed(self._device, params, mask, self.ntotal)
@@ -358,7 +362,7 @@ class GpuIndexDMIH(PythonIndexBinary):
                 return
             slots = self._store.main_slots
             choose = cheapest_cuts if self._mode == "auto" else paper_cuts
-            cuts = self._cuts or choose(self.d, slots)
+            cuts = self._cuts or choose(self.d, max(slots, _FEW))
             needed = tables.table_bytes(cuts, slots)
             if self._memory_budget is None or needed + self._held() <= self._memory_budget:
                 self._tables = tables.build(self._store, cuts, greedy=self._mode == "auto")
@@ -411,7 +415,13 @@ class GpuIndexDMIH(PythonIndexBinary):
         store = self._store
         queries = store.to_rows(codes)
         probe = self._planner.range(self._tables, store.slots, store.words, len(queries), thresh)
-        return search.run(queries, self._tables, probe)
+        try:
+            return search.run(queries, self._tables, probe)
+        except MemoryError:
+            if self._memory_budget is not None:
+                raise
+            search.allow(self._device.free_memory())
+            return search.run(queries, self._tables, probe)
 
 
 def check_k(k: int) -> int:

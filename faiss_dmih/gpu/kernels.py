@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -156,6 +157,7 @@ class CudaLauncher:
 class _CudaKernel:
     def __init__(self, function: Any) -> None:
         self._function = function
+        self._lock = threading.Lock()
 
     def __call__(
         self,
@@ -165,9 +167,12 @@ class _CudaKernel:
         *,
         shared: int = 0,
     ) -> None:
-        # What a block may have without being asked for; more is an attribute of the function.
-        if shared > 48 * 1024 and shared > self._function.max_dynamic_shared_size_bytes:
-            self._function.max_dynamic_shared_size_bytes = shared
+        # What a block may have without being asked for; more is an attribute of the function, which
+        # no other thread may lower before the launch.
+        if shared > 48 * 1024:
+            with self._lock:
+                if shared > self._function.max_dynamic_shared_size_bytes:
+                    self._function.max_dynamic_shared_size_bytes = shared
         self._function(grid, block, args, shared_mem=shared)
 
 

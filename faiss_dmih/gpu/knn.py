@@ -1,8 +1,8 @@
 """k-NN search on a device: which kernels run, on what, and how much at a time.
 
-Nothing here waits for the device. What only the device knows (how many queries probing has left to
-be scanned for, how many were short of room) stays there: kernels are started for the most there can
-be and read the rest.
+Nothing here waits for the device, but for CuPy 13's sort, of more answers than a block sorts. What
+only the device knows (how many queries probing has left to be scanned for, how many were short of
+room) stays there: kernels are started for the most there can be and read the rest.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class KnnSearch:
                 (self.nq,),
                 (THREADS,),
                 (
-                    *(*which, np.uint32(places), np.uint32(shape.columns), D, I),
+                    *(*which, np.uint32(places), np.int64(shape.columns), D, I),
                     *(*self.found, *self.lists),
                 ),
                 shared=8 * places,
@@ -248,10 +248,10 @@ class KnnSearch:
         keys = xp.empty((self.nq, shape.k), np.uint64)
         kernel = device.launcher.kernel("answers", "answers_keys")
         kernel((self.nq,), (THREADS,), (*which, put, keys, *self.found, *self.lists))
-        ordered = xp.sort(keys.reshape(-1))
+        ordered = device.sort(keys.reshape(-1))
         write = device.launcher.kernel("answers", "answers_write")
         blocks = max(1, min(-(-self.nq * shape.columns // THREADS), 32 * device.multiprocessors))
-        sizes = (np.uint32(shape.k), np.uint32(shape.columns), np.int64(self.nq))
+        sizes = (np.uint32(shape.k), np.int64(shape.columns), np.int64(self.nq))
         write((blocks,), (THREADS,), (ordered, *sizes, D, I))
 
 

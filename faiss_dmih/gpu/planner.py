@@ -106,9 +106,10 @@ class Planner:
             self._outcome = (nq, self.device.read_later(given_up))
 
     def _learn(self) -> None:
-        if self._outcome is None:
+        outcome = self._outcome  # which another thread may take away meanwhile
+        if outcome is None:
             return
-        nq, read = self._outcome
+        nq, read = outcome
         given_up = read()
         if given_up is None:  # still under way
             return

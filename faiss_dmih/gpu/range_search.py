@@ -1,8 +1,9 @@
 """Range search on a device.
 
-Its answer has a size that only the device knows, so each batch waits for it once. Answers go into a
-buffer as keys (`cuda/hits.cuh`); if there were more of them than it holds, the buffer is made large
-enough and the search is run again, or the batch is split where memory does not allow that.
+Its answer has a size that only the device knows, so each batch waits for it: once, or twice after a
+probe, and while CuPy 13 sorts. Answers go into a buffer as keys (`cuda/hits.cuh`); if there were
+more of them than it holds, the buffer is made large enough and the search is run again, or the
+batch is split where memory does not allow that.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ _FIRST_BUFFER = 1 << 20
 class RangeSearch:
     """Batches of queries against a store, within `most` bits."""
 
-    def __init__(
-        self, store: Store, most: int, rank: Array | None, workspace: int, first_buffer: int = 0
-    ) -> None:
+    def __init__(self, store: Store, most: int, rank: Array | None, workspace: int) -> None:
         self.store, self.device, self.most = store, store.device, most
         self.lists = store.list_arguments(rank)
+        self.allow(workspace)
+        self.buffer = min(_FIRST_BUFFER, self.room)
+
+    def allow(self, workspace: int) -> None:
+        """So many bytes, from now on."""
         self.room = max(1, workspace // BYTES_PER_ANSWER)
-        self.buffer = min(first_buffer or _FIRST_BUFFER, self.room)
 
     def run(
         self, queries: Array, tables: Tables | None, probe: Probe | None
@@ -47,12 +50,12 @@ class RangeSearch:
                 return self._halves(queries, tables, probe, total)
             # Batches to come are likely as rich.
             self.buffer = min(total + total // 8, self.room)
-        keys = xp.sort(keys[:total])
+        keys = self.device.sort(keys[:total])
         query = (keys >> np.uint64(46)).astype(np.int64)
         if probe is not None:
             # What was found for those who were then scanned for is there twice.
             scanned = (keys & np.uint64(1)).astype(np.bool_)
-            kept = scanned | ~given_up[query]
+            kept = xp.flatnonzero(scanned | ~given_up[query])
             keys, query = keys[kept], query[kept]
         limits = xp.searchsorted(query, xp.arange(len(queries) + 1, dtype=np.int64))
         ids = ((keys >> np.uint64(14)) & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -62,6 +65,9 @@ class RangeSearch:
     def _halves(
         self, queries: Array, tables: Tables | None, probe: Probe | None, total: int
     ) -> tuple[Array, Array, Array]:
+        if len(queries) == 1 and probe is not None:
+            # What was found before probing was given up counts, too: it fits without, perhaps.
+            return self.run(queries, None, None)
         if len(queries) == 1:
             raise MemoryError(
                 f"a query has {total} codes within {self.most} bits, which takes "
@@ -85,7 +91,7 @@ class RangeSearch:
         total = xp.zeros(1, np.uint64)
         todo = xp.arange(nq, dtype=np.uint32)
         n_todo = xp.full(1, nq, np.uint32)
-        given_up = xp.zeros(nq, np.bool_)
+        given_up = xp.zeros(nq + 1, np.bool_)
         out = (keys, total, np.uint64(len(keys)))
 
         def scan(first: int, last: int, source: int) -> None:
@@ -112,7 +118,9 @@ class RangeSearch:
             ),
         )
         scan(0, store.slots, 1)
-        given_up[todo[: self._number(n_todo)]] = True
+        # Only the device knows how many there are: what is no longer in todo goes to one beyond.
+        there = xp.arange(nq, dtype=np.uint32) < n_todo
+        given_up[xp.where(there, todo, np.uint32(nq))] = True
         return keys, self._number(total), given_up
 
     def _number(self, x: Array) -> int:

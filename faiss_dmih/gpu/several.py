@@ -67,11 +67,10 @@ class _Several(PythonIndexBinary):
         device = self._indexes[0].on_device
         if not device.owns(x):
             return x, lambda answer: answer
-        with device.active(x):
-            here = device.to_host(device.array_of(x, "x"))
+        here = masks.to_host(device, x, "x")
 
         def back(answer: NDArray[Any]) -> Any:
-            with device.active(x):
+            with device.reading(x):
                 return device.like(x, device.xp.asarray(answer))
 
         return here, back

@@ -14,8 +14,8 @@ import numpy as np
 
 from faiss_dmih.gpu.device import Array, Device
 
-# Slots are 32 bits, and kernels count a tile beyond the last one.
-MAX_CODES = 2**32 - 4096
+# CuPy's prefix sums and assignments by index count in 32 bits, signed.
+MAX_CODES = 2**31 - 4096
 # Lists pay when they save a tenth of the rows.
 _WORTH_LISTS = 0.9
 
@@ -132,7 +132,7 @@ class Store:
                 self.rows, self.slots = rows, self.ntotal
         else:
             slot_of = group[self.slot_of_ids()]
-            ids = xp.argsort(slot_of, kind="stable").astype(np.uint32)
+            ids = self.device.argsort(slot_of).astype(np.uint32)
             begin = xp.searchsorted(slot_of[ids], xp.arange(distinct + 1, dtype=np.uint32))
             rows = self.rows[slot_representatives(xp, group, distinct)]
             self.lists = Lists(begin.astype(np.uint32), ids, slot_of, distinct, self.ntotal)
@@ -152,7 +152,7 @@ class Store:
             key *= np.uint64(0x9E3779B97F4A7C15)
             key ^= key >> np.uint64(29)
             key += rows[:, word]
-        order = xp.argsort(key, kind="stable")
+        order = self.device.argsort(key)
         is_first = xp.ones(self.slots, np.bool_)
         in_order = rows[order]
         is_first[1:] = (in_order[1:] != in_order[:-1]).any(axis=1)

@@ -54,6 +54,9 @@ def test_there_and_back(fitted: Any, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder"]
 
 
+HEAD = {"bits": 24, "cuts": [24], "halved": False, "fingerprint": ""}
+
+
 def test_what_cannot_be_loaded(fitted: Any, tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     with pytest.raises(FileNotFoundError, match=r"no encoder\.json"):
@@ -61,8 +64,8 @@ def test_what_cannot_be_loaded(fitted: Any, tmp_path: Path) -> None:
     for change, message in (
         ({"version": 2}, "version 2, expected 'faiss_dmih encoder' version 1"),
         ({"kind": "Other"}, "holds a 'Other', expected one of"),
-        ({"heads": [{"bits": 16, "cuts": [16], "halved": False, "fingerprint": ""}]}, "another arch"),
-        ({"heads": [{"bits": 24, "cuts": [24], "halved": False, "fingerprint": ""}]}, "is not what"),
+        ({"heads": [{**HEAD, "bits": 16}]}, "another architecture"),
+        ({"heads": [HEAD]}, "is not what"),
     ):
         fitted.save(folder)
         said = json.loads((folder / "encoder.json").read_text())
@@ -140,7 +143,7 @@ def test_the_trunk_does_not_change(name: str) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbones_have_the_width_they_say(name: str, halved: bool) -> None:
     backbone = make_backbone(name, input_dim=5, halved=halved)
-    trunk, head = trunk_and_head(backbone, 8, list(backbone.stages)[0])
+    trunk, head = trunk_and_head(backbone, 8, next(iter(backbone.stages)))
     size = 64 if name != "alexnet" else 224
     x = torch.zeros(2, 5) if name == "features" else torch.zeros(2, size, size, 3).byte()
     if trunk.preprocessing is not None:

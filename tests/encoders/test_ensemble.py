@@ -1,4 +1,4 @@
-"""Sub-models: whose data they see, that they can be added to and updated, and trained in parallel."""
+"""Sub-models: whose data they see; that they can be added, updated, and trained in parallel."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def test_groups(n: int, m: int, seed: int) -> None:
 def test_workers_change_nothing() -> None:
     x, labels = vectors()
     one = ensemble(objective=Objective(feature_weight=0.1, instance_weight=0.1)).fit(x, labels)
-    several = ensemble(
-        objective=Objective(feature_weight=0.1, instance_weight=0.1), workers=2
-    ).fit(x, labels)
+    several = ensemble(objective=Objective(feature_weight=0.1, instance_weight=0.1), workers=2).fit(
+        x, labels
+    )
     assert one.fingerprints == several.fingerprints
     np.testing.assert_array_equal(one.relaxed(x), several.relaxed(x))
 

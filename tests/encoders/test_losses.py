@@ -1,4 +1,4 @@
-"""Each loss against the paper's formula in plain loops, and its gradient against finite differences."""
+"""Each loss against the paper's formula in plain loops, its gradient against differences."""
 
 from __future__ import annotations
 

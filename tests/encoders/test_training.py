@@ -20,9 +20,7 @@ FULL = Objective(feature_weight=0.1, instance_weight=0.1, bucket_limit=5)
 
 
 def encoder(kind: Any = DMIH, objective: Objective | None = FULL, **changes: Any) -> Any:
-    return kind(
-        16, n=240, backbone="features", objective=objective, training=quick(**changes)
-    )
+    return kind(16, n=240, backbone="features", objective=objective, training=quick(**changes))
 
 
 def separation(codes: np.ndarray, labels: np.ndarray) -> float:
@@ -44,9 +42,7 @@ def test_classes_are_told_apart(loss: str, weights: tuple[float, float]) -> None
 
 def test_the_same_seed_gives_the_same_codes() -> None:
     x, labels = vectors()
-    first, second, other = (
-        encoder(seed=seed).fit(x, labels).relaxed(x) for seed in (1, 1, 2)
-    )
+    first, second, other = (encoder(seed=seed).fit(x, labels).relaxed(x) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
 
@@ -127,7 +123,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_cause(
     with pytest.raises(FloatingPointError, match=r"step \d+, epoch 0: the term 'triplet'.*clean"):
         encoder().fit(x, labels)
     x, labels = vectors()
-    with pytest.raises(FloatingPointError, match="the codes are finite.*take a smaller scale"):
+    with pytest.raises(FloatingPointError, match=r"the codes are finite.*take a smaller scale"):
         encoder(DeepHash, Objective(scale=1e38)).fit(x, labels)
     step = training._Task.training_step
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from devices import NumpyDevice
+from devices import StrictDevice
 from shim import ShimLauncher
 
 from faiss_dmih.gpu import index, kernels
@@ -38,6 +38,18 @@ class OverNumpy:
 
 
 @pytest.fixture(scope="session")
+def cupy() -> Any:
+    module = pytest.importorskip("cupy", reason="no CuPy, so no GPU", exc_type=ImportError)
+    try:
+        module.cuda.Device().use()
+    except module.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"no GPU: {error}")
+    if "DMIH_NO_POOL" in os.environ:  # so that a sanitizer sees where each array ends
+        module.cuda.set_allocator(None)
+    return module
+
+
+@pytest.fixture(scope="session")
 def shim_cache(request: pytest.FixtureRequest) -> Path:
     """Outlives the session: what is found there is named by all that it was compiled from."""
     return Path(request.config.cache.mkdir("shim"))
@@ -52,19 +64,12 @@ def launcher(request: pytest.FixtureRequest, shim_cache: Path) -> kernels.Launch
         return ShimLauncher(shim_cache, sanitize=True)
     if request.param.startswith("seed"):
         return ShimLauncher(shim_cache, seed=int(request.param[5:]))
-    cupy = pytest.importorskip("cupy", reason="no CuPy, so no GPU", exc_type=ImportError)
-    try:
-        cupy.cuda.Device().use()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        pytest.skip(f"no GPU: {error}")
-    if "DMIH_NO_POOL" in os.environ:  # so that a sanitizer sees where each array ends
-        cupy.cuda.set_allocator(None)
-    return OverNumpy(cupy)
+    return OverNumpy(request.getfixturevalue("cupy"))
 
 
 @pytest.fixture
 def gpu(launcher: kernels.Launcher, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The device that GpuIndexDMIH is on: NumPy's arrays and the launcher's kernels, or a GPU."""
-    device = CudaDevice(0) if isinstance(launcher, OverNumpy) else NumpyDevice(launcher)
+    device = CudaDevice(0) if isinstance(launcher, OverNumpy) else StrictDevice(launcher)
     monkeypatch.setattr(index, "open_device", lambda number: device)
     return device

@@ -1,13 +1,13 @@
-"""A device of NumPy arrays, whose kernels run on the CPU."""
+"""A device of arrays that behave as CuPy's, whose kernels run on the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import numpy as np
 import pytest
+import strict
 from hypothesis import settings
 from numpy.typing import NDArray
 
@@ -24,12 +24,30 @@ def examples(share: float) -> settings:
     return settings(max_examples=max(1, round(share * settings.default.max_examples)))
 
 
-class DeviceArray(np.ndarray):
-    """What callers hold of the device's memory."""
+def on_device(x: NDArray[Any]) -> strict.ndarray:
+    """As a caller has it there, whose memory is its own."""
+    return strict.ndarray(x, "caller")
 
 
-def on_device(x: NDArray[Any]) -> DeviceArray:
-    return x.view(DeviceArray)
+def from_device(*arrays: strict.ndarray) -> tuple[NDArray[Any], ...]:
+    return tuple(x._host for x in arrays)
+
+
+class OverStrict:
+    """A launcher of kernels that run on the CPU, for the device's arrays."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+
+    def kernel(self, file: str, name: str, **defines: int) -> Kernel:
+        kernel = self._launcher.kernel(file, name, **defines)
+
+        def start(
+            grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared: int = 0
+        ) -> None:
+            kernel(grid, block, tuple(map(strict.argument, args)), shared=shared)
+
+        return start
 
 
 class Recorder:
@@ -45,49 +63,68 @@ class Recorder:
         def start(
             grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared: int = 0
         ) -> None:
+            assert strict.stream() is not None
             self.started.append(name)
             kernel(grid, block, args, shared=shared)
 
         return start
 
 
-class NumpyDevice:
-    """`faiss_dmih.gpu.device.Device` in host memory. `waits` counts copies to the host."""
+class StrictDevice:
+    """`faiss_dmih.gpu.device.Device` in host memory, with CuPy's ways."""
 
     number = 0
     multiprocessors = 1
     shared_memory = 48 * 1024
     unsorted_k = 8  # small, so that both ways to sort are taken
+    xp = strict
 
     def __init__(self, launcher: Launcher) -> None:
-        self.launcher = Recorder(launcher)
-        self.xp = np
+        self.launcher = Recorder(OverStrict(launcher))
         self.free = 1 << 40
-        self.waits = 0
-        self.active_now = 0
+        strict.waits = 0
 
-    @contextmanager
-    def active(self, *callers: Any) -> Iterator[None]:
-        self.active_now += 1
-        yield
-        self.active_now -= 1
+    def reading(self, *callers: Any) -> AbstractContextManager[None]:
+        return _on("caller")
+
+    def changing(self, *callers: Any) -> AbstractContextManager[None]:
+        return _on("kept")
 
     def free_memory(self) -> int:
         return self.free
 
     def owns(self, x: Any) -> bool:
-        return isinstance(x, DeviceArray)
+        return isinstance(x, strict.ndarray)
 
-    def array_of(self, x: Any, name: str) -> Any:
-        return x.view(np.ndarray)
+    def array_of(self, x: Any, name: str) -> strict.ndarray:
+        assert isinstance(x, strict.ndarray)
+        return x
 
-    def to_host(self, x: Any) -> NDArray[Any]:
-        self.waits += 1
-        return np.array(x)
+    def to_host(self, x: strict.ndarray) -> NDArray[Any]:
+        return strict.asnumpy(x)
 
-    def like(self, x: Any, answer: Any) -> Any:
-        return on_device(answer)
+    def sort(self, x: strict.ndarray) -> strict.ndarray:
+        out = x.copy()
+        out.sort()
+        return out
 
-    def read_later(self, x: Any) -> Callable[[], NDArray[Any] | None]:
-        copy = np.array(x)
+    def argsort(self, x: strict.ndarray) -> strict.ndarray:
+        return strict.argsort(x, kind="stable")
+
+    def like(self, x: Any, answer: strict.ndarray) -> strict.ndarray:
+        assert answer.made_on == "caller"
+        return answer
+
+    def read_later(self, x: strict.ndarray) -> Callable[[], NDArray[Any] | None]:
+        copy = x._host.copy()
         return lambda: copy
+
+
+@contextmanager
+def _on(stream: str) -> Iterator[None]:
+    before = strict.stream()
+    strict.here.stream = stream
+    try:
+        yield
+    finally:
+        strict.here.stream = before

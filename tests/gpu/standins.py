@@ -1,4 +1,5 @@
-"""What stands in for a GPU and for the index on it where there is neither: NumPy and the oracle."""
+"""What stands in for a GPU and for the index on it where there is neither: arrays that behave as
+CuPy's, and the oracle."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import strict
 from numpy.typing import NDArray
 
 from faiss_dmih import reference
@@ -24,14 +26,14 @@ class HostDevice:
     def describe(self) -> Gpu:
         return self._gpu
 
-    def empty(self, count: int) -> NDArray[np.uint64]:
-        return np.zeros(count, np.uint64)
+    def empty(self, count: int) -> strict.ndarray:
+        return strict.empty(count, np.uint64)
 
-    def upload(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array.copy()
+    def upload(self, array: NDArray[Any]) -> strict.ndarray:
+        return strict.asarray(array)
 
-    def download(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array.copy()
+    def download(self, array: strict.ndarray) -> NDArray[Any]:
+        return strict.asnumpy(array)
 
     def wait(self) -> None:
         pass
@@ -53,8 +55,8 @@ class OracleIndex:
         self.engine = "auto"
         self.reset()
 
-    def add(self, x: NDArray[np.uint8]) -> None:
-        self.xb = np.concatenate([self.xb, x])
+    def add(self, x: strict.ndarray) -> None:
+        self.xb = np.concatenate([self.xb, x.get()])
 
     def reset(self) -> None:
         self.xb = np.empty((0, self.d // 8), np.uint8)
@@ -66,9 +68,9 @@ class OracleIndex:
         assert name in ("auto", "scan", "probe")
         self.engine = name
 
-    def search(self, x: NDArray[np.uint8], k: int) -> tuple[NDArray[Any], ...]:
-        return reference.knn(self.xb, x, k)
+    def search(self, x: strict.ndarray, k: int) -> tuple[strict.ndarray, ...]:
+        return tuple(map(strict.asarray, reference.knn(self.xb, x.get(), k)))
 
-    def range_search(self, x: NDArray[np.uint8], radius: int) -> tuple[NDArray[Any], ...]:
-        lims, D, I = reference.range_search(self.xb, x, radius)
-        return lims.astype(np.int64), D.astype(np.int32), I
+    def range_search(self, x: strict.ndarray, radius: int) -> tuple[strict.ndarray, ...]:
+        lims, D, I = reference.range_search(self.xb, x.get(), radius)
+        return tuple(map(strict.asarray, (lims.astype(np.int64), D.astype(np.int32), I)))

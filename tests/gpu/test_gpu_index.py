@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 import pytest
 from checks import assert_knn, assert_range, assert_same
-from devices import UNSANITIZED, NumpyDevice, examples
+from devices import UNSANITIZED, StrictDevice, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -128,7 +128,7 @@ def test_ties(gpu: Any, room: None, case: Case, mode: str) -> None:
 
 def test_what_is_tested(gpu: Any, room: None, request: pytest.FixtureRequest) -> None:
     """Room is short where it is to be: each kernel of the engine runs."""
-    if not isinstance(gpu, NumpyDevice):
+    if not isinstance(gpu, StrictDevice):
         pytest.skip("only launches that are recorded")
     case = Case(d=64, n=3000, nq=40, kind="clustered", seed=1)
     index = grown(case, [2500, 500], 0)

@@ -7,8 +7,9 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+import strict
 from checks import assert_knn, assert_range, assert_same
-from devices import UNSANITIZED, DeviceArray, NumpyDevice, examples, on_device
+from devices import UNSANITIZED, StrictDevice, examples, from_device, on_device
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Case
@@ -70,17 +71,17 @@ def test_an_add_that_fails_somewhere_is_undone_everywhere(gpu: Any, kind: Any) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_from_and_to_the_device(gpu: Any, kind: Any) -> None:
-    if not isinstance(gpu, NumpyDevice):
+    if not isinstance(gpu, StrictDevice):
         pytest.skip("made for the arrays of the test's own device")
     index = kind(64, [0, 0])
     index.add(on_device(CASE.xb))
     D, I = index.search(on_device(CASE.xq), 5)
-    assert type(D) is type(I) is DeviceArray
-    assert_same((np.asarray(D), np.asarray(I)), reference.knn(CASE.xb, CASE.xq, 5))
+    assert type(D) is type(I) is strict.ndarray
+    assert_same(from_device(D, I), reference.knn(CASE.xb, CASE.xq, 5))
     lims, D, I = index.range_search(on_device(CASE.xq), 5)
-    assert type(lims) is DeviceArray
+    assert type(lims) is strict.ndarray
     expected = reference.range_search(CASE.xb, CASE.xq, 5)
-    assert_same(tuple(map(np.asarray, (lims, D, I))), expected)
+    assert_same(from_device(lims, D, I), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -140,13 +141,15 @@ def test_id_map(gpu: Any) -> None:
 
 
 def test_id_map_on_the_device(gpu: Any) -> None:
-    if not isinstance(gpu, NumpyDevice):
+    if not isinstance(gpu, StrictDevice):
         pytest.skip("made for the arrays of the test's own device")
     ours = GpuIDMap(GpuIndexDMIH(64))
-    ours.add_with_ids(CASE.xb, np.arange(CASE.n) + 50)
-    gpu.waits = 0
+    ours.add_with_ids(on_device(CASE.xb), on_device(np.arange(CASE.n) + 50))
+    strict.waits = 0
     D, I = ours.search(on_device(CASE.xq), 5)
-    assert gpu.waits == 0
-    assert type(I) is DeviceArray
+    assert strict.waits == 0
+    assert type(I) is strict.ndarray
     expected_D, expected_I = reference.knn(CASE.xb, CASE.xq, 5)
-    assert_same((np.asarray(D), np.asarray(I)), (expected_D, expected_I + 50))
+    assert_same(from_device(D, I), (expected_D, expected_I + 50))
+    assert ours._there.made_on == "kept"
+    assert ours.remove_ids(on_device(np.arange(60))) == 10

@@ -27,10 +27,10 @@ def triplet_loss(h: Tensor, similar: Tensor, margin: float, *, scale: float = SC
     d = distances(h, scale)
     others = ~torch.eye(len(h), dtype=torch.bool, device=h.device)
     positive, negative = similar & others, ~similar & others
-    # Of an anchor, the sum over p and n of max(0, v_p - u_n), v_p = margin + D(a, p), u_n = D(a, n),
-    # is linear between the changes of who exceeds whom: sum_p v_p c_p - sum_n u_n c_n, where c
-    # counts for each the other side's that it exceeds, or is exceeded by. Sorting counts them; the
-    # n^3 triplets are never written down.
+    # Of an anchor, the sum over p and n of max(0, v_p - u_n), v_p = margin + D(a, p) and
+    # u_n = D(a, n), is linear between the changes of who exceeds whom: sum_p v_p c_p -
+    # sum_n u_n c_n, where c counts for each the other side's that it exceeds, or is exceeded by.
+    # Sorting counts them; the n^3 triplets are never written down.
     v, u = margin + d, d
     with torch.no_grad():
         sorted_u = torch.where(negative, u, torch.inf).sort(1).values

@@ -44,7 +44,7 @@ extern "C" __global__ void trap(unsigned* __restrict__ out) {
 
 // The neighbour may not have written yet.
 extern "C" __global__ void missing_syncwarp(unsigned* __restrict__ out) {
-    __shared__ unsigned values[32];
+    __shared__ unsigned values[64];
     values[threadIdx.x] = threadIdx.x;
     out[threadIdx.x] = values[threadIdx.x ^ 1];
 }
@@ -75,6 +75,26 @@ extern "C" __global__ void uninitialised_dynamic(unsigned* __restrict__ out) {
 
 extern "C" __global__ void counts_without_atomics(unsigned* __restrict__ out) {
     out[0]++;
+}
+
+// A vote does not order memory.
+extern "C" __global__ void counts_after_a_vote(unsigned* __restrict__ out) {
+    __shared__ unsigned counter;
+    if (threadIdx.x == 0) counter = 0;
+    __syncthreads();
+    if (threadIdx.x >= 32) return;
+    out[threadIdx.x] = counter;
+    if (__any_sync(~0u, 1)) atomicAdd(&counter, 1u);
+}
+
+extern "C" __global__ void blocks_write_one_word(unsigned* __restrict__ out) {
+    out[threadIdx.x] = blockIdx.x;
+}
+
+// By a plain load, which may be answered by an old line of the L1 cache.
+extern "C" __global__ void reads_what_others_count(unsigned* __restrict__ out) {
+    if (threadIdx.x == 0) atomicAdd(&out[1 + out[0]], 1u);
+    if (threadIdx.x == 0) atomicAdd(&out[0], 1u);
 }
 
 // Shuffles from a lane that does not take part.

@@ -121,7 +121,7 @@ extern "C" __global__ void atomics(unsigned* __restrict__ out, int* __restrict__
     atomicOr(&out[5], 1u << t % 32);
     atomicXor(&out[6], t);
     if (atomicExch(&out[7], 1u) == 0) atomicAdd(&wide[1], 1ull);
-    unsigned seen = out[8];
+    unsigned seen = __ldcg(&out[8]);
     for (unsigned old; (old = atomicCAS(&out[8], seen, seen + 2)) != seen; seen = old) {
     }
     atomicMin(smallest, 3 - static_cast<int>(t));
@@ -170,7 +170,7 @@ extern "C" __global__ void relay(unsigned* __restrict__ out) {
     while (atomicAdd(&turn, 0u) != threadIdx.x) {
         if (threadIdx.x & 1) __nanosleep(100);
     }
-    out[threadIdx.x] = turn;
+    out[threadIdx.x] = atomicAdd(&turn, 0u);
     atomicAdd(&turn, 1u);
 }
 

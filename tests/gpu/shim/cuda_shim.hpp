@@ -130,9 +130,13 @@ inline unsigned shim_lop3(unsigned a, unsigned b, unsigned c, unsigned table) {
     }
 SHIM_LOAD(__ldg)
 SHIM_LOAD(__ldca)
-SHIM_LOAD(__ldcg)
 SHIM_LOAD(__ldcs)
 #undef SHIM_LOAD
+template <class T>
+SHIM_AT_ONCE T __ldcg(const T* address) {
+    shim::before_access(address, sizeof(T), shim::Access::atomic);
+    return *address;
+}
 #define SHIM_STORE(name)                                 \
     template <class T>                                   \
     void name(T* address, std::common_type_t<T> value) { \
@@ -164,7 +168,7 @@ inline long long clock64() {
                           std::is_same_v<T, unsigned long long> ||             \
                           (with_float && std::is_same_v<T, float>),            \
                       #name " is not defined for this type");                  \
-        shim::preempt();                                                       \
+        shim::before_access(address, sizeof(T), shim::Access::atomic);         \
         const T old = *address;                                                \
         *address = replacement;                                                \
         return old;                                                            \
@@ -196,7 +200,7 @@ SHIM_AT_ONCE T atomicCAS(T* address, std::common_type_t<T> expected, std::common
     static_assert(std::is_same_v<T, int> || std::is_same_v<T, unsigned> ||
                       std::is_same_v<T, unsigned long long> || std::is_same_v<T, unsigned short>,
                   "atomicCAS is not defined for this type");
-    shim::preempt();
+    shim::before_access(address, sizeof(T), shim::Access::atomic);
     const T old = *address;
     if (old == expected) *address = value;
     return old;

@@ -4,12 +4,12 @@ A kernel file is compiled by the C++ compiler against `cuda_shim.hpp`; `runtime.
 thread as a fiber. A seed decides in which order threads and blocks run and what uninitialised
 shared memory holds, so that a kernel which depends on either gives other answers for other seeds.
 What is certainly wrong is a `KernelFault` that names kernel, block, threads and source lines:
-threads that wait for others in vain, different operations that meet, writes beside shared
-variables, arguments of other types than the parameters.
+threads that wait for others in vain, different operations that meet, races (`races.hpp`), writes
+beside shared variables, arguments of other types than the parameters or that overlap.
 
 With `sanitize`, launches run in a process of their own under AddressSanitizer and UBSan, over
 copies of the arrays that end where the arrays end. Threads are then switched at meetings and
-atomics only, not at every access to memory.
+atomics only, not at every access to memory, and races are not found.
 """
 
 from __future__ import annotations

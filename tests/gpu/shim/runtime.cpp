@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "races.hpp"
+
 #ifdef SHIM_ASAN
 extern "C" void __asan_poison_memory_region(const volatile void* address, size_t bytes);
 extern "C" void __asan_unpoison_memory_region(const volatile void* address, size_t bytes);
@@ -23,6 +25,7 @@ struct Warp {
     Thread* lanes;
     uint32_t alive;
     uint32_t waiting;
+    uint64_t synced;  // when its last __syncwarp was
 };
 
 Thread* self;
@@ -133,6 +136,11 @@ unsigned alive, at_barrier;
 uint64_t sleeps;
 Random random_bits;
 std::string failure;
+
+uint64_t now;  // as races.hpp counts time
+uint64_t launched, block_started, block_synced;
+std::vector<Watched> watched;  // first the static and the dynamic arena, then arrays
+constexpr size_t kArenas = 2;
 
 const Kernel* kernel;
 Argument* kernel_arguments;
@@ -259,6 +267,7 @@ void open_barrier() {
             stop(block_name() + ": different barriers" + who_waits_where());
         count += t.value != 0;
     }
+    block_synced = ++now;
     const Op op = first->op;
     const uint64_t result = op == Op::syncthreads_count ? count
                             : op == Op::syncthreads_and ? count == alive
@@ -328,6 +337,7 @@ void try_meeting(Warp& warp, uint32_t mask) {
         }
     }
     const Op op = first->op;
+    if (op == Op::syncwarp) warp.synced = ++now;
     uint32_t ballot = 0;
     for_lanes(members, [&](unsigned lane) { ballot |= (warp.lanes[lane].value != 0) << lane; });
     uint64_t common = 0;
@@ -405,6 +415,7 @@ void check_guards(const Arena& arena) {
 }
 
 void run_block() {
+    block_started = block_synced = ++now;
     static_arena.start_block(random_bits());
     dynamic_arena.start_block(random_bits());
     start_threads();
@@ -443,6 +454,41 @@ std::string mismatch(const Type& parameter, const Argument& argument) {
     return "";
 }
 
+// Watches what the kernel may write to. Pointers are __restrict__, so that is no other argument.
+void watch(const Argument* arguments, unsigned count) {
+    if (watched.empty()) {
+        watched.emplace_back(static_arena.bytes, sizeof static_arena.bytes);
+        watched.emplace_back(dynamic_arena.bytes, sizeof dynamic_arena.bytes);
+    }
+    watched.erase(watched.begin() + kArenas, watched.end());
+    const auto address = [&](unsigned i) { return static_cast<const char*>(arguments[i].data); };
+    for (unsigned i = 0; i < count; i++) {
+        const Type& type = kernel->parameters[i];
+        if (!type.is_pointer || type.is_const) continue;
+        for (unsigned j = 0; j < count; j++) {
+            if (j != i && kernel->parameters[j].is_pointer &&
+                address(i) < address(j) + arguments[j].bytes &&
+                address(j) < address(i) + arguments[i].bytes) {
+                failure = format("kernel %s: arguments %u and %u overlap", kernel->name, i, j);
+            }
+        }
+        watched.emplace_back(arguments[i].data, arguments[i].bytes);
+    }
+}
+
+// The shared variable or the argument to which `address` points, for the reader of a message.
+std::string variable_at(const Watched& memory, const void* address) {
+    const size_t byte = memory.place(address), which = &memory - watched.data();
+    if (which >= kArenas) {
+        return format("byte %zu of array %zu that it writes to", byte, which - kArenas);
+    }
+    for (const auto& v : (which == 0 ? static_arena : dynamic_arena).variables) {
+        if (byte >= v.begin && byte < v.end)
+            return format("byte %zu of %s", byte - v.begin, v.name);
+    }
+    return "no variable";
+}
+
 void run(const Kernel& which, const Launch& launch, Argument* arguments, unsigned count) {
     const std::string prefix = std::string("kernel ") + which.name + ": ";
     if (count != which.parameter_count) {
@@ -469,6 +515,7 @@ void run(const Kernel& which, const Launch& launch, Argument* arguments, unsigne
     kernel = &which;
     kernel_arguments = arguments;
     launch_number++;
+    launched = ++now;
     random_bits.state = mix(launch.seed);
     grid_size = {gx, gy, gz};
     block_size = {bx, by, bz};
@@ -476,6 +523,8 @@ void run(const Kernel& which, const Launch& launch, Argument* arguments, unsigne
     static_arena.start_launch();
     dynamic_arena.start_launch();
     dynamic_memory = dynamic_arena.add("(dynamic)", launch.shared, 16);
+    watch(arguments, count);
+    if (!failure.empty()) return;
 
     std::vector<uint64_t> order(uint64_t{gx} * gy * gz);
     for (uint64_t i = 0; i < order.size(); i++) {
@@ -525,10 +574,23 @@ uint64_t meet_warp(Op op, uint32_t mask, uint64_t value, uint32_t argument, unsi
     return me.result;
 }
 
-void preempt() {
-    if (!self || random_bits() & 15) return;
-    ready.push_back(self);
-    reschedule();
+void before_access(const volatile void* volatile_address, size_t bytes, Access kind) {
+    if (!self) return;
+    if ((random_bits() & 15) == 0) {
+        ready.push_back(self);
+        reschedule();
+    }
+    const void* address = const_cast<const void*>(volatile_address);
+    for (Watched& memory : watched) {
+        if (!memory.has(address)) continue;
+        const bool shared = &memory < &watched[kArenas];
+        const std::string race =
+            memory.access(address, bytes, kind,
+                          {shared ? block_started : launched, block_started, block_synced,
+                           std::max(block_started, self->warp->synced), now, self->number});
+        if (!race.empty()) stop(block_name() + ": " + race + variable_at(memory, address));
+        return;
+    }
 }
 
 void sleep() {
@@ -558,25 +620,25 @@ void* dynamic_shared() {
 }  // namespace shim
 
 // What ThreadSanitizer's instrumentation calls before each access to memory that others can see.
-#define SHIM_ACCESS(name)                     \
-    extern "C" SHIM_EXPORT void name(void*) { \
-        shim::preempt();                      \
+#define SHIM_ACCESS(name, kind, bytes)                           \
+    extern "C" SHIM_EXPORT void name(void* address) {            \
+        shim::before_access(address, bytes, shim::Access::kind); \
     }
-#define SHIM_ACCESSES(kind)       \
-    SHIM_ACCESS(__tsan_##kind##1) \
-    SHIM_ACCESS(__tsan_##kind##2) \
-    SHIM_ACCESS(__tsan_##kind##4) \
-    SHIM_ACCESS(__tsan_##kind##8) \
-    SHIM_ACCESS(__tsan_##kind##16)
-SHIM_ACCESSES(read)
-SHIM_ACCESSES(write)
-SHIM_ACCESSES(unaligned_read)
-SHIM_ACCESSES(unaligned_write)
-extern "C" SHIM_EXPORT void __tsan_read_range(void*, size_t) {
-    shim::preempt();
+#define SHIM_ACCESSES(name, kind) \
+    SHIM_ACCESS(name##1, kind, 1) \
+    SHIM_ACCESS(name##2, kind, 2) \
+    SHIM_ACCESS(name##4, kind, 4) \
+    SHIM_ACCESS(name##8, kind, 8) \
+    SHIM_ACCESS(name##16, kind, 16)
+SHIM_ACCESSES(__tsan_read, read)
+SHIM_ACCESSES(__tsan_write, write)
+SHIM_ACCESSES(__tsan_unaligned_read, read)
+SHIM_ACCESSES(__tsan_unaligned_write, write)
+extern "C" SHIM_EXPORT void __tsan_read_range(void* address, size_t bytes) {
+    shim::before_access(address, bytes, shim::Access::read);
 }
-extern "C" SHIM_EXPORT void __tsan_write_range(void*, size_t) {
-    shim::preempt();
+extern "C" SHIM_EXPORT void __tsan_write_range(void* address, size_t bytes) {
+    shim::before_access(address, bytes, shim::Access::write);
 }
 extern "C" SHIM_EXPORT void __tsan_func_entry(void*) {}
 extern "C" SHIM_EXPORT void __tsan_func_exit() {}

@@ -83,8 +83,9 @@ SHIM_EXPORT uint64_t meet_block(Op op, bool predicate, Site at);
 SHIM_EXPORT uint64_t meet_warp(Op op, uint32_t mask, uint64_t value, uint32_t argument,
                                unsigned width, Site at);
 
-// Before an access to memory: sometimes another thread goes first.
-SHIM_EXPORT void preempt();
+// Before an access to memory: sometimes another thread goes first. Fails if the access races.
+enum class Access : uint8_t { read, write, atomic };
+SHIM_EXPORT void before_access(const volatile void* address, size_t bytes, Access kind);
 SHIM_EXPORT void sleep();
 
 [[noreturn]] SHIM_EXPORT void fail(const char* what, Site at);
