@@ -222,9 +222,12 @@ def test_nothing_is_left_of_what_was_removed(gpu: Any, mode: str) -> None:
     both = np.concatenate([other.xb[100:], duplicates])
     exact(both)
     many = Case(d=64, n=5000, nq=1, kind="uniform", seed=3).xb
-    index.add(many)  # few are equal now: the lists go
-    index.compact()
+    index.add(many)
     exact(np.concatenate([both, many]))
+    index.compact()  # few are equal now: the lists go
+    exact(np.concatenate([both, many]))
+    assert (index.memory_usage()["tables"] == 0) == (mode == "scan")
+    assert index.remove_ids(np.array([-1, index.ntotal])) == 0
     index.remove_ids(np.arange(index.ntotal))
     index.add(other.xb)
     exact(other.xb)
@@ -258,6 +261,31 @@ def test_probing_runs_out_of_room(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
     index.force_engine("probe")
     for k in (1, 5):
         assert_same(index.search(xq, k), reference.knn(xb, xq, k))
+
+
+@pytest.mark.parametrize("items", [5, 20, 60, 200, 600])
+def test_probing_is_given_up_anywhere(
+    gpu: Any, items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = GpuIndexDMIH(64, cuts=[8] * 8)
+    index.add(CASE.xb)
+    index.compact()
+    index.add(CASE.xb[:50])
+    xb = np.concatenate([CASE.xb, CASE.xb[:50]])
+    monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 2.0 * items)
+    assert_same(index.range_search(CASE.xq, 3), reference.range_search(xb, CASE.xq, 3))
+    monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 8.0 * items)
+    assert_same(index.search(CASE.xq, 3), reference.knn(xb, CASE.xq, 3))
+
+
+def test_the_largest_distance(gpu: Any) -> None:
+    """4096, which is 13 bits of a key."""
+    xq = np.random.default_rng(0).integers(0, 256, (3, 512), dtype=np.uint8)
+    xb = np.concatenate([~xq, xq, ~xq])
+    index = GpuIndexDMIH(4096, mode="scan")
+    index.add(xb)
+    assert_same(index.search(xq, 9), reference.knn(xb, xq, 9))
+    assert_same(index.range_search(xq, 4097), reference.range_search(xb, xq, 4097))
 
 
 @pytest.mark.parametrize("bits", [8, 16])
