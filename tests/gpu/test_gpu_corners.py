@@ -172,24 +172,71 @@ def test_nothing_is_left_of_what_was_removed(gpu: Any, mode: str) -> None:
     index.compact()  # of lists, where there are any, and a tail
     both = np.concatenate([other.xb[100:], duplicates])
     exact(both)
-    index.add(other.xb)  # few are equal now: the lists go
-    index.add(other.xb[::-1] ^ np.uint8(1))
-    index.compact()
-    exact(np.concatenate([both, other.xb, other.xb[::-1] ^ np.uint8(1)]))
+    many = Case(d=64, n=5000, nq=1, kind="uniform", seed=3).xb
+    index.add(many)
+    exact(np.concatenate([both, many]))
+    index.compact()  # few are equal now: the lists go
+    exact(np.concatenate([both, many]))
+    assert (index.memory_usage()["tables"] == 0) == (mode == "scan")
+    assert index.remove_ids(np.array([-1, index.ntotal])) == 0
+    index.remove_ids(np.arange(index.ntotal))
+    index.add(other.xb)
+    exact(other.xb)
 
 
-def test_buckets_of_which_two_are_all_32_bits(gpu: Any) -> None:
-    """Lengths are held against what may be looked at one by one: their sum may be 2^32, or 0."""
+def test_buckets_whose_lengths_overflow(gpu: Any) -> None:
+    """Lengths are held against what may be looked at one by one: 8 of 2^31 are 0 together."""
     index = GpuIndexDMIH(64, mode="mih", cuts=[8] * 8)
     index.add(CASE.xb)
     index.compact()
     index.force_engine("probe")
-    offsets = index._tables.offsets
-    halves = (np.arange(len(offsets)) % 2 << 31).astype(np.uint32)
-    with gpu.changing():
-        offsets[:] = gpu.xp.asarray(halves)
-    assert_same(index.search(CASE.xq, 3), reference.knn(CASE.xb, CASE.xq, 3))
-    assert_same(index.range_search(CASE.xq, 9), reference.range_search(CASE.xb, CASE.xq, 9))
+    xq = np.array([[0, 3, 5, 6, 255, 0, 3, 5]], np.uint8)  # an even number of bits in each table
+    odd = np.array([key.bit_count() % 2 for key in range(256)])
+    ends = np.tile(np.cumsum([0, *odd]) % 2, 8).astype(np.uint32) << np.uint32(31)
+    index._tables.offsets[:] = gpu.xp.asarray(ends)
+    assert_same(index.search(xq, 3), reference.knn(CASE.xb, xq, 3))
+    assert_same(index.range_search(xq, 25), reference.range_search(CASE.xb, xq, 25))
+
+
+def test_probing_runs_out_of_room(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more codes near a query than are kept none is lost."""
+    for name, value in (("ROOM", 4), ("ROOM_PER_K", 1), ("ROOM_OF_BATCH", 0), ("SAMPLE", 256)):
+        monkeypatch.setattr(knn, name, value)
+    xq = CASE.xq[:4]
+    xb = np.repeat(xq, 9, axis=0)
+    xb[:, 0] ^= 1 << np.arange(36, dtype=np.uint8) % 8
+    xb = np.concatenate([CASE.xb[:1000], xb])
+    index = GpuIndexDMIH(64, mode="mih", cuts=[8] * 8)
+    index.add(xb)
+    index.compact()
+    index.force_engine("probe")
+    for k in (1, 5):
+        assert_same(index.search(xq, k), reference.knn(xb, xq, k))
+
+
+@pytest.mark.parametrize("items", [5, 20, 60, 200, 600])
+def test_probing_is_given_up_anywhere(
+    gpu: Any, items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = GpuIndexDMIH(64, cuts=[8] * 8)
+    index.add(CASE.xb)
+    index.compact()
+    index.add(CASE.xb[:50])
+    xb = np.concatenate([CASE.xb, CASE.xb[:50]])
+    monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 2.0 * items)
+    assert_same(index.range_search(CASE.xq, 3), reference.range_search(xb, CASE.xq, 3))
+    monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 8.0 * items)
+    assert_same(index.search(CASE.xq, 3), reference.knn(xb, CASE.xq, 3))
+
+
+def test_the_largest_distance(gpu: Any) -> None:
+    """4096, which is 13 bits of a key."""
+    xq = np.random.default_rng(0).integers(0, 256, (3, 512), dtype=np.uint8)
+    xb = np.concatenate([~xq, xq, ~xq])
+    index = GpuIndexDMIH(4096, mode="scan")
+    index.add(xb)
+    assert_same(index.search(xq, 9), reference.knn(xb, xq, 9))
+    assert_same(index.range_search(xq, 4097), reference.range_search(xb, xq, 4097))
 
 
 @pytest.mark.parametrize("bits", [8, 16])
