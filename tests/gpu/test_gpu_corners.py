@@ -150,7 +150,8 @@ def test_what_was_found_in_vain_needs_no_room(gpu: Any, monkeypatch: pytest.Monk
     assert len(expected[1]) == 50
     monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 20.0)
     assert_same(index.range_search(xb[:1], 4), expected)
-    monkeypatch.setattr(index, "_workspace", lambda: 60 * BYTES_PER_ANSWER)
+    monkeypatch.setattr(range_search, "_FIRST_BUFFER", 1)
+    monkeypatch.setattr(index, "_workspace", lambda: 50 * BYTES_PER_ANSWER)
     assert_same(index.range_search(xb[:1], 4), expected)
 
 
@@ -308,13 +309,15 @@ def test_more_samples_than_blocks(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert_same(index.search(xq, 3), reference.knn(xb, xq, 3))
 
 
-def test_codes_of_one_hash(gpu: Any) -> None:
-    """They are sorted by it, and are not equal."""
+@pytest.mark.parametrize("same", ["hash", "word"])
+def test_codes_that_are_nearly_equal(gpu: Any, same: str) -> None:
+    """Those of one hash are sorted as one, and are not; nor are those that share a word."""
     rng = np.random.default_rng(0)
     words = rng.integers(0, 2**64, (60, 2), dtype=np.uint64)
     hashed = words[:, 0] * np.uint64(0x9E3779B97F4A7C15)
     hashed ^= hashed >> np.uint64(29)
-    words[:, 1] = np.uint64(7) - hashed  # as Store._group has it: the sum is the hash
+    # As Store._group has it: the sum is the hash.
+    words[:, 1] = np.uint64(7) - hashed if same == "hash" else 7
     xb = np.tile(words, (5, 1)).view(np.uint8)
     index = GpuIndexDMIH(128)
     index.add(xb)
