@@ -70,6 +70,5 @@ extern "C" __global__ void __launch_bounds__(256, 4)
                 todo[atomicAdd(n_todo, 1u)] = q;
             }
         }
-        __syncwarp();
     }
 }

@@ -101,6 +101,7 @@ def check_labels(labels: object, n: int) -> NDArray[np.int64] | NDArray[np.bool_
 def similarity(labels: Tensor) -> Tensor:
     """Which pairs are similar, bool (n, n): the same label, or one in common.
 
+    >>> import torch
     >>> similarity(torch.tensor([3, 5, 3])).tolist()
     [[True, False, True], [False, True, False], [True, False, True]]
     """

@@ -11,10 +11,10 @@ from devices import StrictDevice, on_device
 from strategies import Case
 
 from faiss_dmih import reference
-from faiss_dmih.gpu import GpuIndexDMIH, knn
+from faiss_dmih.gpu import GpuIndexDMIH, knn, range_search
 from faiss_dmih.gpu import index as index_module
 from faiss_dmih.gpu.kernels import Launcher
-from faiss_dmih.gpu.planner import Planner
+from faiss_dmih.gpu.planner import Planner, Probe
 from faiss_dmih.gpu.range_search import BYTES_PER_ANSWER
 from faiss_dmih.gpu.store import MAX_CODES
 
@@ -101,7 +101,8 @@ def test_what_was_found_in_vain_needs_no_room(gpu: Any, monkeypatch: pytest.Monk
     assert len(expected[1]) == 50
     monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 20.0)
     assert_same(index.range_search(xb[:1], 4), expected)
-    monkeypatch.setattr(index, "_workspace", lambda: 60 * BYTES_PER_ANSWER)
+    monkeypatch.setattr(range_search, "_FIRST_BUFFER", 1)
+    monkeypatch.setattr(index, "_workspace", lambda: 50 * BYTES_PER_ANSWER)
     assert_same(index.range_search(xb[:1], 4), expected)
 
 
@@ -214,7 +215,7 @@ def test_probing_runs_out_of_room(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
         assert_same(index.search(xq, k), reference.knn(xb, xq, k))
 
 
-@pytest.mark.parametrize("items", [5, 20, 60, 200, 600])
+@pytest.mark.parametrize("items", [5, 60, 200, 600, 2000])
 def test_probing_is_given_up_anywhere(
     gpu: Any, items: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,10 +224,57 @@ def test_probing_is_given_up_anywhere(
     index.compact()
     index.add(CASE.xb[:50])
     xb = np.concatenate([CASE.xb, CASE.xb[:50]])
-    monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 2.0 * items)
-    assert_same(index.range_search(CASE.xq, 3), reference.range_search(xb, CASE.xq, 3))
-    monkeypatch.setattr("faiss_dmih.gpu.planner.scan_items", lambda *_: 8.0 * items)
+    steps = len(index._tables.front.steps)
+    monkeypatch.setattr(index._planner, "knn", lambda *_: Probe(steps, items, True))
     assert_same(index.search(CASE.xq, 3), reference.knn(xb, CASE.xq, 3))
+    for radius in (3, 12):
+        probe = Probe(radius, items, False)
+        monkeypatch.setattr(index._planner, "range", lambda *_, probe=probe: probe)
+        expected = reference.range_search(xb, CASE.xq, radius)
+        assert_same(index.range_search(CASE.xq, radius), expected)
+
+
+def test_batches(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More queries than have numbers, and a buffer that ends amid the ids of a slot."""
+    for module, name in ((index_module, "MAX_BATCH"), (knn, "MAX_BATCH")):
+        monkeypatch.setattr(module, name, 7)
+    monkeypatch.setattr(range_search, "_FIRST_BUFFER", 150)
+    xb = np.repeat(CASE.xb[:5], 100, axis=0)
+    index = GpuIndexDMIH(64)
+    index.add(xb)
+    index.compact()
+    for engine in ("scan", "probe"):
+        index.force_engine(engine)
+        assert_same(index.search(CASE.xq, 3), reference.knn(xb, CASE.xq, 3))
+        assert_same(index.range_search(CASE.xq, 40), reference.range_search(xb, CASE.xq, 40))
+
+
+def test_more_samples_than_blocks(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4096 bits there is shared memory for the counters of 2 queries at a time."""
+    for name, value in (("ROOM", 4), ("ROOM_PER_K", 1), ("ROOM_OF_BATCH", 0), ("SAMPLE", 256)):
+        monkeypatch.setattr(knn, name, value)
+    rng = np.random.default_rng(0)
+    xb, xq = (rng.integers(0, 256, (n, 512), dtype=np.uint8) for n in (520, 18))
+    index = GpuIndexDMIH(4096, mode="scan")
+    index.add(xb)
+    assert_same(index.search(xq, 3), reference.knn(xb, xq, 3))
+
+
+@pytest.mark.parametrize("same", ["hash", "word"])
+def test_codes_that_are_nearly_equal(gpu: Any, same: str) -> None:
+    """Those of one hash are sorted as one, and are not; nor are those that share a word."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 2**64, (60, 2), dtype=np.uint64)
+    hashed = words[:, 0] * np.uint64(0x9E3779B97F4A7C15)
+    hashed ^= hashed >> np.uint64(29)
+    # As Store._group has it: the sum is the hash.
+    words[:, 1] = np.uint64(7) - hashed if same == "hash" else 7
+    xb = np.tile(words, (5, 1)).view(np.uint8)
+    index = GpuIndexDMIH(128)
+    index.add(xb)
+    index.compact()
+    np.testing.assert_array_equal(index.reconstruct_n(), xb)
+    assert_same(index.search(xb[:9], 7), reference.knn(xb, xb[:9], 7))
 
 
 def test_the_largest_distance(gpu: Any) -> None:
@@ -245,7 +293,8 @@ def test_the_farthest(gpu: Any, bits: int) -> None:
     d = 64
     index = GpuIndexDMIH(d, mode="mih", cuts=[bits] * (d // bits))
     xq = CASE.xq[:3]
-    xb = np.concatenate([CASE.xb[:100], ~xq])
+    evenly = np.tile(np.array([0, 255], np.uint8), d // 16)  # as far in each substring of 16 bits
+    xb = np.concatenate([CASE.xb[:100], ~xq, xq ^ evenly])
     index.add(xb)
     index.compact()
     index.add(xb)
