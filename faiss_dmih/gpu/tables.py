@@ -40,7 +40,8 @@ class Tables:
 def table_bytes(cuts: tuple[int, ...], slots: int) -> int:
     """What `build` will hold, its work space included."""
     offsets = [4 * ((1 << bits) + 1) for bits in cuts]
-    return sum(offsets) + max(offsets) + 4 * slots * len(cuts)
+    # Beside a table its counts, their squares in float64, and what these are made from.
+    return sum(offsets) + 5 * max(offsets) + 4 * slots * len(cuts)
 
 
 def build(store: Store, cuts: tuple[int, ...], *, greedy: bool) -> Tables:
