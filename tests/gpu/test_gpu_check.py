@@ -185,7 +185,7 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
         check=True,
         env={**os.environ, "PATH": str(tmp_path), "CUDA_HOME": str(tmp_path)},
     )
-    assert "memcheck (at most 60 s): unavailable" in done.stdout
+    assert "memcheck (at most 45 s): unavailable" in done.stdout
     assert "pytest -q -m gpu tests/gpu" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
