@@ -178,11 +178,11 @@ def test_a_range_search_is_planned_by_its_radius(
 
 def test_searches_by_batches(shim: StrictDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit into the work space at once is done in parts, with the same answers."""
-    index = filled()
+    index = filled(mode="scan")
     held = index.memory_usage()["total"]
     shape = knn.Shape(64, 20, 20, index._store.slots, CASE.n)
     three = 3 * shape.bytes_per_query(3, sorted_by_block=False)
-    small = GpuIndexDMIH(64, memory_budget=held + three)
+    small = GpuIndexDMIH(64, mode="scan", memory_budget=held + three)
     small.add(CASE.xb)
     small.compact()
     before = len(shim.launcher.started)
