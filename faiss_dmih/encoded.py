@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faiss_dmih import codes
+from faiss_dmih.folders import atomic_folder
 from faiss_dmih.index import IndexDMIH
 
 if TYPE_CHECKING:
@@ -148,7 +146,7 @@ class EncodedIndex:
 
     def upgrade(self, x: Any, *, progress: bool = False) -> int:
         """Makes codes anew after the encoder's ``update`` or ``extend``: only the bits of the
-        sub-models that have changed, or are new.
+        sub-models that have changed, or are new. The index is a new one, of the default kind.
 
         Args:
             x: all items, in the order in which they were added.
@@ -179,27 +177,14 @@ class EncodedIndex:
         return made
 
     def save(self, folder: str | Path) -> None:
-        """Encoder, codes and ids into one folder, all of it or nothing. Tables are not kept: they
-        are built when it is loaded, in less time than reading the items takes."""
-        target = Path(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-        try:
+        """Encoder, codes and ids into one folder, all of it or nothing. Neither tables nor the kind
+        of index are kept: load() makes the default one."""
+        with atomic_folder(Path(folder)) as scratch:
             self.encoder.save(scratch / "encoder")
             np.save(scratch / "codes.npy", self._codes)
             np.save(scratch / "ids.npy", self._ids)
             said = {"format": FORMAT, "version": VERSION, "fingerprints": self._fingerprints}
             (scratch / "index.json").write_text(json.dumps(said, indent=2) + "\n")
-            old = None
-            if target.exists():
-                old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-old-"))
-                target.rename(old / "was")
-            os.rename(scratch, target)
-            if old is not None:
-                shutil.rmtree(old)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
 
     @classmethod
     def load(cls, folder: str | Path) -> EncodedIndex:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +18,7 @@ from faiss_dmih.encoders.backbones import Preprocessing, make_backbone
 from faiss_dmih.encoders.items import Items
 from faiss_dmih.encoders.nets import Head, Trunk, trunk_and_head
 from faiss_dmih.encoders.objective import Objective
+from faiss_dmih.folders import atomic_folder
 
 FORMAT, VERSION = "faiss_dmih encoder", 1
 
@@ -69,14 +67,24 @@ class Part:
     halved: bool = False
     cuts: tuple[int, ...] = field(default=())
 
+    _hashed: tuple[list[tuple[torch.Tensor, int]], str] | None = field(default=None, repr=False)
+
     @property
     def fingerprint(self) -> str:
-        """Of its weights: another one where a single bit differs."""
+        """Of its weights: another one where a single bit differs. Hashed again only after they have
+        changed, which torch counts: an index asks before every search."""
+        state = sorted(self.head.state_dict(keep_vars=True).items())
+        now = [(value, value._version) for _, value in state]
+        if self._hashed is not None and len(now) == len(self._hashed[0]):
+            before = self._hashed[0]
+            if all(a is b and v == w for (a, v), (b, w) in zip(now, before, strict=True)):
+                return self._hashed[1]
         digest = hashlib.sha256()
-        for name, value in sorted(self.head.state_dict().items()):
+        for name, value in state:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        self._hashed = now, digest.hexdigest()[:16]
+        return self._hashed[1]
 
 
 class Encoder:
@@ -179,25 +187,12 @@ class Encoder:
         there is replaced in one step at the end."""
         from safetensors.torch import save_file
 
-        target = Path(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-        try:
+        with atomic_folder(Path(folder)) as scratch:
             save_file(self.trunk.state_dict(), scratch / "trunk.safetensors")
             for number, part in enumerate(self._fitted()):
                 weights = {k: v.contiguous() for k, v in part.head.state_dict().items()}
                 save_file(weights, scratch / f"head-{number}.safetensors")
             (scratch / "encoder.json").write_text(json.dumps(self._description(), indent=2) + "\n")
-            old = None
-            if target.exists():
-                old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-old-"))
-                target.rename(old / "was")
-            os.rename(scratch, target)
-            if old is not None:
-                shutil.rmtree(old)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
 
     def _description(self) -> dict[str, Any]:
         preprocessing = self.trunk.preprocessing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -159,7 +160,8 @@ class EnsembleDSH(Encoder):
     def _job(self, number: int, chosen: NDArray[np.int64], seed: int) -> Any:
         part = self.parts[number]
         training = replace(self._training(number, seed), folder=None)
-        return part.head, self.objective, part.cuts, training, chosen
+        # A copy: a training that fails leaves what there was.
+        return deepcopy(part.head), self.objective, part.cuts, training, chosen
 
     def _arguments(self) -> dict[str, Any]:
         return {

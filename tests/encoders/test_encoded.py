@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import quick, vectors
+from small import quick, vectors
 
 from faiss_dmih import IndexDMIH, codes, reference
 from faiss_dmih.encoded import EncodedIndex, StaleCodes

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import quick, vectors
 from PIL import Image
+from small import quick, vectors
 
 from faiss_dmih import codes
 from faiss_dmih.encoders import BACKBONES, DMIH, DeepHash, EnsembleDSH, load_encoder
@@ -80,6 +80,19 @@ def test_a_save_that_fails_leaves_what_was_there(
     fitted.save(tmp_path / "encoder")
     monkeypatch.setattr(type(fitted), "_description", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
+        fitted.save(tmp_path / "encoder")
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
+    load_encoder(tmp_path / "encoder")
+    monkeypatch.undo()
+    rename = Path.rename
+
+    def no_room(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("no room")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", no_room)
+    with pytest.raises(OSError, match="no room"):
         fitted.save(tmp_path / "encoder")
     assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
     load_encoder(tmp_path / "encoder")

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import quick, vectors
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small import quick, vectors
 
 from faiss_dmih.encoders import EnsembleDSH, Objective
 from faiss_dmih.encoders.ensemble import complementary_groups
@@ -82,6 +83,31 @@ def test_updates_take_turns() -> None:
         assert changed == [part == number for part in range(3)]
         kept = np.delete(trained.encode(x), [2 * number, 2 * number + 1], axis=1)
         np.testing.assert_array_equal(kept, np.delete(codes, [2 * number, 2 * number + 1], axis=1))
+
+
+def test_an_update_that_fails_changes_nothing() -> None:
+    x, labels = vectors()
+    trained = ensemble().fit(x, labels)
+    before, codes = trained.fingerprints, trained.encode(x)
+    assert trained.fingerprints == before
+    spoilt = x.copy()
+    spoilt[-1] = np.nan
+    with pytest.raises(FloatingPointError):
+        trained.update(spoilt, labels)
+    assert trained.fingerprints == before
+    np.testing.assert_array_equal(trained.encode(x), codes)
+
+
+def test_fingerprints_see_every_change() -> None:
+    """Of weights in place, and of a head in another's place."""
+    trained = ensemble(16).fit(*vectors())
+    seen = {trained.fingerprints}
+    with torch.no_grad():
+        trained.parts[0].head.hash.bias[0] += 1
+    seen.add(trained.fingerprints)
+    trained.parts[0].head = ensemble(16, training=quick(seed=5)).fit(*vectors()).parts[0].head
+    seen.add(trained.fingerprints)
+    assert len(seen) == 3
 
 
 def test_what_is_refused() -> None:

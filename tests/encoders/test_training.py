@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import quick, vectors
+from small import quick, vectors
 
 from faiss_dmih import reference
 from faiss_dmih.encoders import DMIH, DeepHash, Objective, training
