@@ -75,6 +75,7 @@ def test_threads_share_a_planner(launcher: Launcher) -> None:
     planner = Shared(StrictDevice(launcher))
     planner.tell(10, on_device(np.zeros(1, np.uint32)))
     planner._learn()
+    assert planner.taken
 
 
 CASE = Case(d=64, n=3000, nq=20, kind="clustered", seed=1)
