@@ -16,6 +16,12 @@ from small import quick, vectors
 from faiss_dmih import reference
 from faiss_dmih.encoders import DMIH, DeepHash, Objective, training
 
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "training"
+
+
 FULL = Objective(feature_weight=0.1, instance_weight=0.1, bucket_limit=5)
 
 
