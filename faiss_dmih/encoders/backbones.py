@@ -58,12 +58,13 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Backbone:
-    """`stages` by name, in order, `width` features, and how images become input (None: they are
-    vectors already)."""
+    """`stages` by name, in order, `width` features, and how images become input, or of how many
+    dimensions vectors are."""
 
     stages: Any
     width: int
     preprocessing: Preprocessing | None
+    input_dim: int | None = None
 
     def cut(self, after: str | None) -> tuple[nn.Sequential, nn.Sequential]:
         """The stages up to and including `after` (none for None), and those that follow."""
@@ -109,7 +110,7 @@ def make_backbone(
             raise ValueError("the backbone 'features' has no pre-trained weights")
         width = 256 if halved else 512
         fc = nn.Sequential(nn.Linear(input_dim, width), nn.ReLU(), nn.Dropout(0.2))
-        return Backbone(OrderedDict(fc=fc), width, None)
+        return Backbone(OrderedDict(fc=fc), width, None, input_dim)
     if name == "small":
         if pretrained:
             raise ValueError("the backbone 'small' has no pre-trained weights")

@@ -30,11 +30,11 @@ class DMIH(Encoder):
         cuts: substring lengths, instead.
         backbone: of `BACKBONES`; freeze: the stage up to which nothing is trained; pretrained: True
             for torchvision's ImageNet weights, or a file of them.
-        objective: losses, weights, margin, k'. By default the paper's.
+        objective: losses, weights, margin, k'. By default those that docs/methods.md chooses.
         training: epochs, learning rate, seed, folder for checkpoints.
     """
 
-    default_objective = Objective(feature_weight=0.1, instance_weight=0.1)
+    default_objective = Objective(feature_weight=0.1, instance_weight=0.2)
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class DMIH(Encoder):
         self.architecture = with_input(self.architecture, x)
         self.trunk, head = self.architecture.build(self._bits)
         self.parts = [Part(head, cuts=self._cuts)]
+        self._standardise(self.items(x))
         examples = self._examples(x, labels)
         held_out = None if validation is None else self._examples(*validation)
         train_head(head, self.objective, self._cuts, self.training, examples, held_out)

@@ -182,6 +182,13 @@ class Encoder:
         features = torch.cat(parts)
         return Inputs(len(items), lambda at: features[torch.as_tensor(np.asarray(at, np.int64))])
 
+    def _standardise(self, items: Items, *, batch_size: int = 4096) -> None:
+        if self.trunk.preprocessing is None:
+            starts = range(0, len(items), batch_size)
+            self.trunk.standardise(
+                items.batch(range(at, min(at + batch_size, len(items)))) for at in starts
+            )
+
     def save(self, folder: str | Path) -> None:
         """Into a folder: encoder.json and weights as safetensors. All of it or nothing: what was
         there is replaced in one step at the end."""

@@ -36,8 +36,7 @@ class EnsembleDSH(Encoder):
             shorter.
         backbone, freeze, pretrained: as for `DMIH`; `freeze` is what sub-models share.
         vary: every second sub-model with half the units in its last layer.
-        objective: of each sub-model; DMIH's balance terms may be among it. By default triplets with
-            a margin of half its bits.
+        objective: of each sub-model; DMIH's balance terms may be among it. By default triplets.
         training: of each sub-model; its seed plus the number of the sub-model is that one's.
         workers: processes that train side by side, each on one thread; 1 trains in this process,
             on one thread too, with the same result.
@@ -77,6 +76,7 @@ class EnsembleDSH(Encoder):
         self.architecture = with_input(self.architecture, x)
         self.trunk, _ = self.architecture.build(self._sub_bits)
         self.parts = []
+        self._standardise(self._first_items(x))
         self._add(self._bits, x, labels, validation)
         return self
 

@@ -25,9 +25,11 @@ class Objective:
 
     Args:
         loss: "triplet", (2)'s first term and EDSH's (7), or "pairwise", EDSH's (6).
-        margin: in bits; None: half the bits of the head (epsilon = l / 2).
+        margin: in bits; None: an eighth of the bits of the head. That is DMIH's epsilon = l / 2 if
+            its Euclidean distances are ||.||^2 without a scale, four times Hamming's.
         scale: of ||.||^2 in all distances; 1/4 makes them Hamming's at the corners.
-        feature_weight: lambda, of psi. instance_weight: beta, of phi. The paper takes 0.1 for both.
+        feature_weight: lambda, of psi. instance_weight: beta, of phi. The paper takes
+            0.1 for both, of sums; here terms are means.
         bucket_limit: k'; buckets with more items are overfull.
         bucket_share: of each batch, drawn from overfull buckets if there is phi.
     """
@@ -62,7 +64,7 @@ class Objective:
 
         `snapshot` holds bucket, group and subgroup of the batch's items; without it, no phi.
         """
-        margin = h.shape[1] / 2 if self.margin is None else self.margin
+        margin = h.shape[1] / 8 if self.margin is None else self.margin
         main = triplet_loss if self.loss == "triplet" else pairwise_loss
         terms = {self.loss: main(h, similar, margin, scale=self.scale)}
         total = terms[self.loss]

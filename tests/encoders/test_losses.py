@@ -61,8 +61,7 @@ def psi(h: Tensor, cuts: tuple[int, ...], scale: float) -> float:
     values = []
     for i in range(len(h)):
         for j in range(i + 1, len(h)):
-            hamming = sum((a > 0) != (b > 0) for a, b in zip(h[i], h[j], strict=True))
-            even = math.floor(hamming / len(cuts))
+            even = math.floor(d(h[i], h[j], scale) / len(cuts))
             total = 0.0
             for a, b in zip(parts(h[i], cuts), parts(h[j], cuts), strict=True):
                 distance = d(a, b, scale)

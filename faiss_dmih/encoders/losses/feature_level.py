@@ -14,10 +14,12 @@ def feature_level_loss(h: Tensor, cuts: Sequence[int], *, scale: float = SCALE) 
     """Mean over the batch's pairs of psi, which wants a pair's distance spread evenly over the
     substrings:
 
-        psi(h, q) = sum_j max(0, r' - D_j) + max(0, D_j - (r' + 1)),   r' = floor(D_H(h, q) / m)
+        psi(h, q) = sum_j max(0, r' - D_j) + max(0, D_j - (r' + 1)),   r' = floor(D(h, q) / m)
 
-    D_j is the distance in substring j. The paper leaves open which D makes r': here it is the
-    Hamming distance of the binarised codes, through which no gradient goes.
+    D_j is the distance in substring j, D the sum of all. The paper leaves open which D makes r':
+    here it is that of the relaxed codes, through which no gradient goes. With the Hamming distance
+    of the binarised codes psi would want what they lack to it, which is that all outputs saturate:
+    they then repeat themselves (docs/methods.md).
 
     Args:
         h: relaxed codes (n, l).
@@ -25,12 +27,10 @@ def feature_level_loss(h: Tensor, cuts: Sequence[int], *, scale: float = SCALE) 
         scale: of ||.||^2 in D_j.
 
     >>> h = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, 1.0, 1.0]])
-    >>> feature_level_loss(h, [2, 2])  # D_H = 2, so one bit each; all are in the first: 0 + 1
+    >>> feature_level_loss(h, [2, 2])  # D = 2, so one bit each; all are in the first: 0 + 1
     tensor(1.)
     """
     d = substring_distances(h, cuts, scale)
-    signs = torch.where(h > 0, 1.0, -1.0).detach()
-    hamming = (h.shape[1] - signs @ signs.T) / 2
-    even = torch.div(hamming, len(cuts), rounding_mode="floor")
+    even = torch.div(d.detach().sum(0), len(cuts), rounding_mode="floor")
     psi = (torch.relu(even - d) + torch.relu(d - (even + 1))).sum(0)
     return mean(psi, pairs(len(h), h.device))
