@@ -116,11 +116,6 @@ def search(
             for some in queries
             for each in _search(index, stored, some, of_items, 10 if k is None else k, radius)
         ]
-        if as_json:
-            # Not by rich, which would break lines.
-            print(json.dumps({"queries": [asdict(each) for each in found]}, indent=1))
-        else:
-            console.print(_table(found))
         if show is not None:
             _show(found, queries, show)
             if len(found) > MOST_QUERIES or any(
@@ -131,6 +126,11 @@ def search(
                     f"{show} has the first {MOST_QUERIES} queries and {MOST_NEIGHBOURS} neighbours "
                     "of each",
                 )
+        if as_json:
+            # Not by rich, which would break lines.
+            print(json.dumps({"queries": [asdict(each) for each in found]}, indent=1))
+        else:
+            console.print(_table(found))
 
 
 def _load(folder: Path) -> EncodedIndex:
@@ -254,10 +254,16 @@ def _table(found: Sequence[Found]) -> Table:
                 title if neighbour.rank == 1 else "",
                 *map(str, (neighbour.rank, neighbour.distance, neighbour.id)),
                 *([label] if with_labels else []),
-                Text(neighbour.name),
+                Text(_short(neighbour.name)),
                 end_section=neighbour is each.neighbours[-1],
             )
     return table
+
+
+def _short(name: str) -> str:
+    """A path below the working directory as seen from there."""
+    path = Path(name)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else name
 
 
 def _show(found: Sequence[Found], queries: Sequence[_Queries], path: Path) -> None:

@@ -218,5 +218,4 @@ def _of_array(
 
 def _labelled_by(items: Items, path: Path) -> Items:
     y = check_labels(read_array(path), len(items), f"{path} for {items.name}")
-    same = items.classes if y.ndim == 1 and y.max(initial=-1) < len(items.classes) else None
-    return replace(items, labels=y, classes=class_names(y, same, str(path)))
+    return replace(items, labels=y, classes=class_names(y, None, str(path)))

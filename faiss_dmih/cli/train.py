@@ -216,7 +216,6 @@ def train(
             seed=seed,
         )
         unfinished = target.with_name(f"{target.name}.training")
-        _take_up(unfinished, request, drawn, overwrite, errors)
         encoder = _encoder(
             request,
             folder=unfinished,
@@ -224,6 +223,7 @@ def train(
             log=None if log is Log.none else log.value,
             progress=console.is_terminal,
         )
+        _take_up(unfinished, request, drawn, overwrite, errors)
         started = time.perf_counter()
         _fit(encoder, data, drawn, unfinished, takes_vectors=request.backbone == "features")
         seconds = time.perf_counter() - started
@@ -279,6 +279,10 @@ def _take_up(
         except (OSError, ValueError):
             raise InputError(f"{folder} is in the way of checkpoints: move it") from None
         if before == wanted:
+            # The logger begins anew; what it wrote before goes beside it.
+            for metrics in list(folder.rglob("metrics.csv")):
+                earlier = len(list(metrics.parent.glob("metrics-*.csv")))
+                metrics.rename(metrics.with_name(f"metrics-{earlier}.csv"))
             note(errors, f"going on with the training that was stopped, in {folder}")
             return
         if not overwrite:
@@ -335,12 +339,19 @@ def _fit(encoder: Any, data: Source, drawn: Drawn, folder: Path, *, takes_vector
         items = data.whole[rows]
         return encoder_input(items, vectors=takes_vectors, who=who), items.known_labels
 
-    held_out = chosen(drawn.split.validation) if len(drawn.split.validation) else None
     try:
+        held_out = chosen(drawn.split.validation) if len(drawn.split.validation) else None
         encoder.fit(*chosen(drawn.split.train), validation=held_out)
-    except (KeyboardInterrupt, SystemExit):  # Lightning makes the one of the other
+    except BaseException as error:
+        kept = any(folder.rglob("*.ckpt"))
+        if not kept:
+            shutil.rmtree(folder)
+        if not isinstance(error, KeyboardInterrupt | SystemExit):  # Lightning exits on Ctrl-C
+            raise
         raise KeyboardInterrupt(
             f"stopped; the same command goes on from the last whole epoch, kept in {folder}"
+            if kept
+            else "stopped before the first epoch was over; nothing is kept"
         ) from None
 
 
