@@ -11,7 +11,8 @@ from faiss_dmih.cli.evaluate import evaluate
 from faiss_dmih.cli.search import search
 from faiss_dmih.cli.train import train
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+# Markup would take "[default: 64]" in a help text for a style, and not show it.
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 for command in (train, encode, build, search, evaluate, bench):
     app.command()(command)
 

@@ -192,7 +192,8 @@ def share_of_classes(labels: npt.ArrayLike, share: float, *, seed: int = 0) -> R
     """Random items, so large a share of each class, rounded down, but one at least of each class
     that has two: for `split(queries=...)` where classes differ in size.
 
-    With several labels per image the rarest classes draw first. Raises `InputError`.
+    With several labels per image the rarest classes draw first, and what others draw may add to
+    their share. Raises `InputError`.
 
     >>> share_of_classes(np.repeat([0, 1, 2], [40, 10, 1]), 0.1).shape
     (5,)

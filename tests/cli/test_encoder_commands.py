@@ -622,3 +622,5 @@ def test_help(command: str) -> None:
     out = done(command, "--help")
     assert "--overwrite" in out
     assert "Usage" in out
+    if command == "train":
+        assert "[default: small; for vectors: features]" in " ".join(out.split())

@@ -146,7 +146,10 @@ def test_a_share_of_each_class():
     assert (drawn != share_of_classes(images.labels, 0.1, seed=4)).any()
     rows = np.array([[1, 0], [1, 1], [1, 0], [0, 0]] * 10)
     several = share_of_classes(rows, 0.2)
-    assert rows[several].sum(axis=0).tolist() == [6, 2]
+    # The rarer class has drawn 2, which count for the other one; that may add to the rarer one's.
+    often, rarely = rows[several].sum(axis=0)
+    assert often == len(several) == 6
+    assert 2 <= rarely <= 6
     with pytest.raises(InputError, match="share: got 1, expected more than 0 and less than 1"):
         share_of_classes(images.labels, 1)
 
