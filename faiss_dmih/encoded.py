@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class EncodedIndex:
         self.encoder, self.index = encoder, index
         self._ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._codes: NDArray[np.uint8] = np.empty((0, encoder.bits // 8), np.uint8)
+        self._names: list[str] | None = None
         self._fingerprints = encoder.fingerprints
 
     @property
@@ -59,20 +61,43 @@ class EncodedIndex:
         """Of all items, in the order in which they were added."""
         return self._ids.copy()
 
-    def add(self, x: Any, ids: Any = None, *, progress: bool = False) -> None:
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """Of all items, packed uint8 (ntotal, bits / 8), in the order in which they were added."""
+        return self._codes.copy()
+
+    @property
+    def names(self) -> list[str] | None:
+        """Of all items, in the order in which they were added; None if they were given none."""
+        return None if self._names is None else self._names.copy()
+
+    def add(
+        self,
+        x: Any,
+        ids: Any = None,
+        *,
+        names: Sequence[str] | None = None,
+        progress: bool = False,
+    ) -> None:
         """Encodes and adds items, all or none of them.
 
         Args:
             x: as ``encoder.encode`` takes it.
             ids: int (n,); by default they count on from ntotal.
+            names: n of them, such as the paths of files: for all items or for none.
             progress: whether to show a bar.
 
         Raises:
             StaleCodes: the encoder has changed since the last add.
-            ValueError: there are not as many ids as items.
+            ValueError: there are not as many ids or names as items, or names for some items only.
         """
         self._check_fresh()
+        if self.ntotal and (names is None) != (self._names is None):
+            have, got = ("no ", "with") if self._names is None else ("", "without")
+            raise ValueError(f"the {self.ntotal} items have {have}names, got items {got} names")
         packed = self.encoder.encode(x, progress=progress)
+        if names is not None and len(names) != len(packed):
+            raise ValueError(f"names: got {len(names)}, expected {len(packed)}: one each")
         new = np.arange(self.ntotal, self.ntotal + len(packed)) if ids is None else np.asarray(ids)
         if new.shape != (len(packed),) or new.dtype.kind not in "iu":
             raise ValueError(
@@ -80,8 +105,9 @@ class EncodedIndex:
             )
         all_codes = np.concatenate([self._codes, packed])
         all_ids = np.concatenate([self._ids, new.astype(np.int64)])
+        all_names = None if names is None else [*(self._names or ()), *map(str, names)]
         self.index.add(packed)
-        self._codes, self._ids = all_codes, all_ids
+        self._codes, self._ids, self._names = all_codes, all_ids, all_names
 
     def search(self, x: Any, k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The k nearest items: Hamming distances D (nq, k) int32 and ids I (nq, k) int64, as
@@ -177,12 +203,14 @@ class EncodedIndex:
         return made
 
     def save(self, folder: str | Path) -> None:
-        """Encoder, codes and ids into one folder, all of it or nothing. Neither tables nor the kind
-        of index are kept: load() makes the default one."""
+        """Encoder, codes, ids and names into one folder, all of it or nothing. Neither tables nor
+        the kind of index are kept: load() makes the default one."""
         with atomic_folder(Path(folder)) as scratch:
             self.encoder.save(scratch / "encoder")
             np.save(scratch / "codes.npy", self._codes)
             np.save(scratch / "ids.npy", self._ids)
+            if self._names is not None:
+                (scratch / "names.json").write_text(json.dumps(self._names, indent=0) + "\n")
             said = {"format": FORMAT, "version": VERSION, "fingerprints": self._fingerprints}
             (scratch / "index.json").write_text(json.dumps(said, indent=2) + "\n")
 
@@ -214,6 +242,14 @@ class EncodedIndex:
         if packed.shape[1] == loaded.encoder.bits // 8:
             loaded.index.add(packed)
         loaded._codes, loaded._ids, loaded._fingerprints = packed, ids.astype(np.int64), marks
+        if (source / "names.json").is_file():
+            names = json.loads((source / "names.json").read_text())
+            if len(names) != len(ids):
+                raise ValueError(
+                    f"{source}/names.json holds {len(names)} names, expected {len(ids)}, as "
+                    "ids.npy says"
+                )
+            loaded._names = names
         return loaded
 
     def _check_fresh(self) -> None:

@@ -20,8 +20,9 @@ from faiss_dmih.bench.machine import describe
 from faiss_dmih.bench.plots import write_plots
 from faiss_dmih.bench.report import markdown
 from faiss_dmih.bench.sources import Source
-from faiss_dmih.cli.console import progress_bar, show_error, show_run
+from faiss_dmih.cli.console import show_run
 from faiss_dmih.cli.cuda import bench_cuda
+from faiss_dmih.cli.terminal import progress_bar, show_error
 from faiss_dmih.data import (
     DATASETS,
     HELD_OUT,

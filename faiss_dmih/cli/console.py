@@ -1,15 +1,11 @@
-"""What the terminal shows: progress, result tables, errors."""
+"""What the terminal shows of a benchmark: its tables."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
@@ -36,44 +32,7 @@ from faiss_dmih.bench.results import (
     Run,
     TrialResult,
 )
-from faiss_dmih.data.files import Progress
-
-
-@contextmanager
-def progress_bar(console: Console) -> Iterator[Progress]:
-    """A bar on a terminal, which shows the step at hand; nothing elsewhere.
-
-    It is drawn at each step only: a drawing thread would disturb what is being measured.
-    """
-    bar = RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        auto_refresh=False,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("starting", total=None)
-
-        drawn = ("", 0.0)
-
-        def show(what: str, done: int, total: int) -> None:
-            nonlocal drawn
-            bar.update(task, description=what, completed=done, total=total or None)
-            now = time.monotonic()
-            if what != drawn[0] or now - drawn[1] > 0.1:
-                bar.refresh()
-                drawn = (what, now)
-
-        yield show
-
-
-def show_error(console: Console, message: str) -> None:
-    """One line on standard error."""
-    console.print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)
+from faiss_dmih.cli.terminal import show_error
 
 
 def show_run(console: Console, run: Run) -> None:

@@ -25,7 +25,8 @@ from faiss_dmih.bench.cuda.report import (
 from faiss_dmih.bench.cuda.results import PAIRS, QUERIES, CudaCell, CudaRun
 from faiss_dmih.bench.cuda.runner import run
 from faiss_dmih.bench.report import duration, shown
-from faiss_dmih.cli.console import progress_bar, show_error, show_goals
+from faiss_dmih.cli.console import show_goals
+from faiss_dmih.cli.terminal import progress_bar, show_error
 from faiss_dmih.data.files import atomic_write
 from faiss_dmih.gpu import GpuIndexDMIH
 

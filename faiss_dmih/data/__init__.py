@@ -17,7 +17,7 @@ from faiss_dmih.data.files import cache_dir, search_dirs
 from faiss_dmih.data.folder import image_folder
 from faiss_dmih.data.items import Features, Images, Items, listed
 from faiss_dmih.data.named import LABELLED, labelled
-from faiss_dmih.data.splits import PROTOCOLS, Split, paper_split, split
+from faiss_dmih.data.splits import PROTOCOLS, Split, paper_split, share_of_classes, split
 from faiss_dmih.data.synthetic import GENERATORS, HELD_OUT, NEAR_DUPLICATE, PLANTED
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "located",
     "paper_split",
     "search_dirs",
+    "share_of_classes",
     "split",
     "synthetic_codes",
 ]

@@ -157,7 +157,7 @@ class Images(Items):
         except Exception as error:  # Pillow's decoders raise whatever they stumble over
             raise InputError(
                 f"{self.source.name(row)}: not a readable image ({_reason(error)}); repair or "
-                "remove it, or load the set with skip_corrupt=True"
+                "remove it, or load the set with skip_corrupt=True (--skip-corrupt)"
             ) from error
 
     def without_corrupt(self, progress: Progress = no_progress) -> Images:

@@ -188,6 +188,29 @@ def split(
     return Split(database, drawn, trained[validation:], trained[:validation])
 
 
+def share_of_classes(labels: npt.ArrayLike, share: float, *, seed: int = 0) -> Rows:
+    """Random items, so large a share of each class, rounded down, but one at least of each class
+    that has two: for `split(queries=...)` where classes differ in size.
+
+    With several labels per image the rarest classes draw first, and what others draw may add to
+    their share. Raises `InputError`.
+
+    >>> share_of_classes(np.repeat([0, 1, 2], [40, 10, 1]), 0.1).shape
+    (5,)
+    """
+    array = np.asarray(labels)
+    y = check_labels(array, len(array) if array.ndim else 0, "labels")
+    if not 0 < share < 1:
+        raise InputError(f"share: got {share:g}, expected more than 0 and less than 1")
+    rng = np.random.default_rng(seed)
+    free = np.ones(len(y), np.bool_)
+    for _, rows in _members(y, None):
+        size = max(int(share * len(rows)), int(len(rows) > 1))
+        missing = size - int((~free[rows]).sum())
+        free[rng.permutation(rows[free[rows]])[: max(missing, 0)]] = False
+    return np.flatnonzero(~free)
+
+
 PROTOCOLS: dict[str, dict[str, int]] = {
     "cifar10": {"queries_per_class": 100, "train": 10_000},
     "cifar10-jpeg": {"queries_per_class": 100, "train": 10_000},

@@ -151,11 +151,10 @@ class Encoder:
         items = self.items(x)
         out = np.empty((len(items), sum(head.bits for head in heads)), np.float32)
         with torch.no_grad():
-            for at in _bar(range(0, len(items), batch_size), "encode", progress):
-                here = range(at, min(at + batch_size, len(items)))
-                features = self.trunk(items.batch(here))
+            for here, batch in _bar(items, batch_size, "encode", progress):
+                features = self.trunk(batch)
                 relaxed = [head.eval()(features) for head in heads]
-                out[at : here.stop] = torch.cat(relaxed, 1).numpy()
+                out[here.start : here.stop] = torch.cat(relaxed, 1).numpy()
         return out
 
     def items(self, x: Any) -> Items:
@@ -175,11 +174,10 @@ class Encoder:
         """What heads are trained on: the trunk's features, computed once; without a frozen part the
         items themselves, made into floats when they are asked for."""
         if len(self.trunk.stages) == 0:
-            return Inputs(len(items), lambda at: self.trunk(items.batch(at)))
-        parts = []
-        for at in _bar(range(0, len(items), batch_size), "shared layers", progress):
-            parts.append(self.trunk(items.batch(range(at, min(at + batch_size, len(items))))))
-        features = torch.cat(parts)
+            near = items.in_memory()
+            return Inputs(len(items), lambda at: self.trunk(near.batch(at)))
+        batches = _bar(items, batch_size, "shared layers", progress)
+        features = torch.cat([self.trunk(batch) for _, batch in batches])
         return Inputs(len(items), lambda at: features[torch.as_tensor(np.asarray(at, np.int64))])
 
     def _standardise(self, items: Items, *, batch_size: int = 4096) -> None:
@@ -278,16 +276,28 @@ def load_encoder(folder: str | Path) -> Any:
 
 
 def _restore(module: Any, state: dict[str, torch.Tensor], source: Path) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{source} holds weights of another architecture: {error}") from None
+    expected = module.state_dict()
+    differs = [
+        key
+        for key in sorted({*expected, *state})
+        if key not in expected or key not in state or expected[key].shape != state[key].shape
+    ]
+    if differs:
+        raise ValueError(
+            f"{source} holds weights of another architecture than encoder.json names: "
+            f"{len(differs)} are missing, unknown or of another shape, the first is {differs[0]!r}"
+        )
+    module.load_state_dict(state)
 
 
-def _bar(steps: Sequence[int], what: str, progress: bool) -> Iterator[int]:
+def _bar(
+    items: Items, batch_size: int, what: str, progress: bool
+) -> Iterator[tuple[range, torch.Tensor]]:
+    """`items.batches`, with a bar if it is asked for."""
+    batches = items.batches(batch_size)
     if not progress:
-        return iter(steps)
+        return batches
     from tqdm.auto import tqdm
 
     shown: Callable[..., Any] = tqdm
-    return iter(shown(steps, desc=what, unit="batch"))
+    return iter(shown(batches, total=-(-len(items) // batch_size), desc=what, unit="batch"))

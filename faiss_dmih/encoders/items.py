@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from faiss_dmih.data.items import Images
+
+IN_MEMORY_BYTES = 1 << 30
+"""Of resized images, up to which training decodes them once instead of once in each epoch."""
+
 
 class Items:
     """n images or vectors.
 
     Args:
         x: images, uint8 (n, height, width[, 3]), or vectors (n, dim); numpy or torch; or a sequence
-            of images, uint8 (height, width[, 3]) arrays or PIL images, of any sizes.
+            of images, uint8 (height, width[, 3]) arrays or PIL images, of any sizes. Those of
+            ``faiss_dmih.data.Images`` are decoded in threads.
         size: images of a sequence are resized to size x size pixels; None: these are vectors.
 
     Raises:
@@ -40,7 +47,37 @@ class Items:
         if self._is_array:
             chosen: Tensor = self._x[torch.as_tensor(np.asarray(indices, np.int64))]
             return chosen
-        return torch.stack([self._image(int(i)) for i in indices])
+        numbers = [int(i) for i in indices]
+        if isinstance(self._x, Images):  # others may not be made for several threads
+            with ThreadPoolExecutor() as pool:
+                images = list(pool.map(self._image, numbers))
+        else:
+            images = [self._image(i) for i in numbers]
+        return self._resized(images)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[range, Tensor]]:
+        """All items in order, with their numbers. One batch is made while the caller is busy with
+        the one before."""
+        spans = [
+            range(at, min(at + batch_size, len(self))) for at in range(0, len(self), batch_size)
+        ]
+        with ThreadPoolExecutor(1) as ahead:
+            coming = [ahead.submit(self.batch, span) for span in spans[:1]]
+            for number, span in enumerate(spans):
+                batch = coming.pop().result()
+                coming += [ahead.submit(self.batch, after) for after in spans[number + 1 :][:1]]
+                yield span, batch
+
+    def in_memory(self) -> Items:
+        """The same, decoded and resized once and for all, if that takes no more than
+        IN_MEMORY_BYTES; otherwise these."""
+        size = self._size or 0
+        if self._is_array or len(self) * size * size * 3 > IN_MEMORY_BYTES:
+            return self
+        pixels = torch.empty((len(self), size, size, 3), dtype=torch.uint8)
+        for span, batch in self.batches(1024):
+            pixels[span.start : span.stop] = batch
+        return Items(pixels, size)
 
     def _checked(self, x: Tensor) -> Tensor:
         if self._size is None:
@@ -59,14 +96,26 @@ class Items:
         return x
 
     def _image(self, i: int) -> Tensor:
-        """One of a sequence, resized."""
+        """One of a sequence, uint8 (height, width, 3)."""
         try:
-            image = torch.as_tensor(np.array(self._x[i]))
-            checked = self._checked(image[None])
+            return self._checked(torch.as_tensor(np.array(self._x[i]))[None])[0]
         except (TypeError, ValueError, OSError) as error:
             raise type(error)(f"image {i}: {error}") from error
-        pixels = checked.permute(0, 3, 1, 2).float()
-        resized = nn.functional.interpolate(
-            pixels, (self._size, self._size), mode="bilinear", antialias=True, align_corners=False
-        )
-        return resized.round().clamp(0, 255).byte().permute(0, 2, 3, 1)[0]
+
+    def _resized(self, images: list[Tensor]) -> Tensor:
+        """Of one size: those that have a size in common together, which is the faster way."""
+        size = self._size or 0
+        out = torch.empty((len(images), size, size, 3), dtype=torch.uint8)
+        alike: dict[torch.Size, list[int]] = {}
+        for i, image in enumerate(images):
+            alike.setdefault(image.shape, []).append(i)
+        for shape, numbers in alike.items():
+            stacked = torch.stack([images[i] for i in numbers])
+            if shape[:2] != (size, size):
+                pixels = stacked.permute(0, 3, 1, 2).float()
+                resized = nn.functional.interpolate(
+                    pixels, (size, size), mode="bilinear", antialias=True, align_corners=False
+                )
+                stacked = resized.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+            out[numbers] = stacked
+        return out

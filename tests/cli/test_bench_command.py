@@ -15,7 +15,8 @@ from faiss_dmih.bench.competitors import FAMILIES, DmihAuto
 from faiss_dmih.bench.results import Run
 from faiss_dmih.cli import bench as bench_module
 from faiss_dmih.cli.app import app
-from faiss_dmih.cli.console import progress_bar, show_run
+from faiss_dmih.cli.console import show_run
+from faiss_dmih.cli.terminal import progress_bar
 from faiss_dmih.data import GENERATORS, datasets
 
 QUICK = ["--n", "600", "--queries", "20", "--k", "1,3", "--batch", "1,20", "--cell-seconds", "0.02"]

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faiss_dmih.data import PROTOCOLS, Images, InputError, Split, paper_split, split
+from faiss_dmih.data import (
+    PROTOCOLS,
+    Images,
+    InputError,
+    Split,
+    paper_split,
+    share_of_classes,
+    split,
+)
 
 NONE = np.empty(0, int)
 
@@ -126,6 +134,24 @@ def test_given_queries():
     check(parts, 6)
     assert parts.queries.tolist() == [0, 5]
     assert len(parts.train) == 3
+
+
+def test_a_share_of_each_class():
+    """Rounded down, but one of each class that has two."""
+    images = one_of_each("any", [400, 39, 15, 2, 1, 0])
+    drawn = share_of_classes(images.labels, 0.1, seed=3)
+    assert per_class(images, drawn) == [40, 3, 1, 1, 0]
+    check(split(images.labels, queries=drawn), len(images))
+    assert (drawn == share_of_classes(images.labels, 0.1, seed=3)).all()
+    assert (drawn != share_of_classes(images.labels, 0.1, seed=4)).any()
+    rows = np.array([[1, 0], [1, 1], [1, 0], [0, 0]] * 10)
+    several = share_of_classes(rows, 0.2)
+    # The rarer class has drawn 2, which count for the other one; that may add to the rarer one's.
+    often, rarely = rows[several].sum(axis=0)
+    assert often == len(several) == 6
+    assert 2 <= rarely <= 6
+    with pytest.raises(InputError, match="share: got 1, expected more than 0 and less than 1"):
+        share_of_classes(images.labels, 1)
 
 
 def test_all_of_the_database_trains_by_default():

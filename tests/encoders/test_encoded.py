@@ -52,6 +52,28 @@ def test_ids_count_on(encoder: Any) -> None:
     np.testing.assert_array_equal(index.ids, np.arange(30))
 
 
+def test_names(encoder: Any, tmp_path: Path) -> None:
+    """Kept with the items, saved with them, and given to all or to none."""
+    index = EncodedIndex(encoder)
+    assert index.names is None
+    index.add(X[:2], names=["a", "b"])
+    with pytest.raises(ValueError, match="the 2 items have names, got items without names"):
+        index.add(X[:1])
+    with pytest.raises(ValueError, match="names: got 2, expected 3"):
+        index.add(X[:3], names=["c", "d"])
+    index.add(X[2:3], names=["ü"])
+    assert (index.ntotal, index.names) == (3, ["a", "b", "ü"])
+    index.save(tmp_path / "index")
+    assert EncodedIndex.load(tmp_path / "index").names == ["a", "b", "ü"]
+    (tmp_path / "index" / "names.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"names\.json holds 0 names, expected 3"):
+        EncodedIndex.load(tmp_path / "index")
+    nameless = EncodedIndex(encoder)
+    nameless.add(X[:2])
+    with pytest.raises(ValueError, match="the 2 items have no names, got items with names"):
+        nameless.add(X[:1], names=["a"])
+
+
 def test_reranking(encoder: Any) -> None:
     """Among the nearest by codes, by relaxed codes or features, in plain loops."""
     index = EncodedIndex(encoder)
