@@ -118,7 +118,7 @@ def train(
     ] = None,
     loss: Annotated[str, typer.Option(help="triplet or pairwise.")] = "triplet",
     margin: Annotated[
-        float | None, typer.Option(help="In bits. [default: half of those of a net]")
+        float | None, typer.Option(help="In bits. [default: an eighth of those of a net]")
     ] = None,
     psi: Annotated[
         float | None,
@@ -126,7 +126,7 @@ def train(
     ] = None,
     phi: Annotated[
         float | None,
-        typer.Option(help="Weight of the instance-level term. [default: dmih 0.1, others 0]"),
+        typer.Option(help="Weight of the instance-level term. [default: dmih 0.2, others 0]"),
     ] = None,
     ablation: Annotated[
         Ablation | None,

@@ -81,4 +81,5 @@ class Head(nn.Module):  # type: ignore[misc]
 def trunk_and_head(backbone: Backbone, bits: int, freeze: str | None) -> tuple[Trunk, Head]:
     """A backbone cut after the stage `freeze`, with a hash layer."""
     first, second = backbone.cut(freeze)
-    return Trunk(first, backbone.preprocessing, backbone.input_dim), Head(second, backbone.width, bits)
+    trunk = Trunk(first, backbone.preprocessing, backbone.input_dim)
+    return trunk, Head(second, backbone.width, bits)
