@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,6 +178,8 @@ def train(
     with reported():
         target = check_folder(out, MARK, overwrite)
         require_torch()
+        from faiss_dmih.encoders import DMIH
+
         _check(method, n=n, sub_bits=sub_bits, vary=vary, workers=workers)
         if patience is not None and not validation:
             raise InputError("--patience needs items to look at: give --validation 0.1 or so, too")
@@ -258,11 +261,12 @@ def _check(
                 raise InputError(f"{option} goes with --method ensemble, not with {method.value}")
 
 
-def _weight(given: float | None, default: float, kept: Ablation | None, mine: Ablation) -> float:
-    if kept is None:
-        return default if given is None else given
-    if kept is mine:
-        return 0.1 if given is None else given
+def _weight(
+    given: float | None, usual: float, *, balanced: bool, kept: Ablation | None, mine: Ablation
+) -> float:
+    """Of one of the balance terms: `usual` if it is wanted and no weight was given."""
+    if kept is None or kept is mine:
+        return (usual if balanced or kept else 0.0) if given is None else given
     if given:
         raise InputError(f"--ablation {kept.value} drops the other term, whose weight is {given:g}")
     return 0.0
