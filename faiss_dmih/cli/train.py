@@ -198,7 +198,8 @@ def train(
         if copies:
             note(errors, f"{copies:,} exact copies of queries are in the database: mAP flatters")
         vectors = isinstance(data.items, Features)
-        default = 0.1 if method is Method.dmih else 0.0
+        weight = partial(_weight, balanced=method is Method.dmih, kept=ablation)
+        usual = DMIH.default_objective
         request = _Request(
             method=method.value,
             bits=bits,
@@ -210,8 +211,8 @@ def train(
             vary=vary,
             loss=loss,
             margin=margin,
-            psi=_weight(psi, default, ablation, Ablation.feature),
-            phi=_weight(phi, default, ablation, Ablation.instance),
+            psi=weight(psi, usual.feature_weight, mine=Ablation.feature),
+            phi=weight(phi, usual.instance_weight, mine=Ablation.instance),
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -266,7 +267,7 @@ def _weight(
 ) -> float:
     """Of one of the balance terms: `usual` if it is wanted and no weight was given."""
     if kept is None or kept is mine:
-        return (usual if balanced or kept else 0.0) if given is None else given
+        return (usual if balanced or kept is mine else 0.0) if given is None else given
     if given:
         raise InputError(f"--ablation {kept.value} drops the other term, whose weight is {given:g}")
     return 0.0
