@@ -14,7 +14,7 @@ import torch
 from small import quick, vectors
 
 from faiss_dmih import reference
-from faiss_dmih.encoders import DMIH, DeepHash, Objective, training
+from faiss_dmih.encoders import DMIH, DeepHash, Objective, load_encoder, training
 
 
 @pytest.fixture
@@ -44,6 +44,47 @@ def test_classes_are_told_apart(loss: str, weights: tuple[float, float]) -> None
     trained = encoder(objective=objective, epochs=8).fit(x, labels)
     new, new_labels = vectors(seed=1)
     assert separation(trained.encode(new), new_labels) > 3
+
+
+def test_half_the_precision_tells_classes_apart_too() -> None:
+    x, labels = vectors()
+    trained = encoder(precision="bf16-mixed", epochs=8).fit(x, labels)
+    whole = encoder(epochs=8).fit(x, labels)
+    new, new_labels = vectors(seed=1)
+    assert separation(trained.encode(new), new_labels) > 3
+    assert not np.array_equal(trained.relaxed(new), whole.relaxed(new))
+
+
+SEVERAL = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from small import quick, vectors
+from faiss_dmih.encoders import DMIH
+
+if __name__ == "__main__":
+    x, labels = vectors()
+    training = quick(accelerator="cpu", devices=2, epochs=4)
+    trained = DMIH(16, n=240, backbone="features", training=training).fit(x, labels)
+    rank = os.environ.get("LOCAL_RANK", "0")
+    with open(f"{sys.argv[2]}/rank-{rank}", "w") as file:
+        file.write(trained.fingerprints[0][1])
+    trained.save(f"{sys.argv[2]}/encoder-{rank}")
+"""
+
+
+def test_several_devices_train_one_encoder(tmp_path: Path) -> None:
+    """Two processes, each with half of the batches: in the end both hold the same weights."""
+    script = tmp_path / "several.py"
+    script.write_text(SEVERAL)
+    here = str(Path(__file__).parent)
+    command = [sys.executable, str(script), here, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (path.read_text() for path in sorted(tmp_path.glob("rank-*")))
+    assert first == second
+    new, new_labels = vectors(seed=1)
+    together = load_encoder(tmp_path / "encoder-0")
+    assert separation(together.encode(new), new_labels) > 3
 
 
 def test_the_same_seed_gives_the_same_codes() -> None:
