@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "clusters.hpp"
@@ -23,13 +24,15 @@ struct Segment {
     int64_t base = 0;  // first id
     uint32_t n = 0;    // ids
     uint32_t slots = 0;
+    uint32_t built_for = 0;  // so many ids, of which some may have been removed since
     int words = 0;
     Buffer<uint64_t> codes;  // one row per slot
     IdMap map;
     Clusters clusters;  // none in small segments
     std::vector<Table> tables;
-    Front front;                      // the order in which `tables` are probed, and at what cost
-    mutable Experiences experiences;  // the planner's
+    Front front;  // the order in which `tables` are probed, and at what cost
+    // The planner's; shared with what is left of this segment after a removal.
+    std::shared_ptr<Experiences> experiences = std::make_shared<Experiences>();
 
     uint32_t slot_of(uint32_t id) const { return map.slot_of.empty() ? id : map.slot_of[id]; }
 };

@@ -58,9 +58,9 @@ int range_workload(int radius, int d) {
 
 Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries, int threads,
                  int workload)
-    : known_(segment.experiences.of[queries >= kLarge             ? 2
-                                    : costs.folding_pays(queries) ? 1
-                                                                  : 0][workload]),
+    : known_(segment.experiences->of[queries >= kLarge             ? 2
+                                     : costs.folding_pays(queries) ? 1
+                                                                   : 0][workload]),
       large_(queries >= kLarge),
       queries_(queries),
       threads_(queries < static_cast<size_t>(threads) ? 1 : threads),

@@ -173,7 +173,8 @@ struct Answer {
 
 // Whether the part has tables that may be used.
 bool Index::probes(const Part& part) const {
-    return part.segment != nullptr && !part.segment->tables.empty() && engine_ != Engine::Scan;
+    return part.segment != nullptr && !part.segment->tables.empty() &&
+           engine_.load(std::memory_order_relaxed) != Engine::Scan;
 }
 
 // Adds to each collector all that can matter to its query, part by part.
@@ -197,7 +198,8 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
     for (const ProbePass<Collector>& pass : passes) {
         const Part& part = pass.part;
         std::optional<Planner> planner;
-        if (probes(part) && engine_ == Engine::Planned && options_.mode == Mode::Auto)
+        if (probes(part) && engine_.load(std::memory_order_relaxed) == Engine::Planned &&
+            options_.mode == Mode::Auto)
             planner.emplace(*part.segment, scan_costs(words_), queries.size(), control.threads(),
                             workload);
         const std::vector<size_t> left =
@@ -219,6 +221,7 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
 
 void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, int64_t* I,
                    const Filter* filter, const Control& control) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     const uint64_t found = std::min<uint64_t>(static_cast<uint64_t>(k), size()) + 256;
     const uint64_t at_once = std::clamp<uint64_t>(kFoundAtOnce / found, 1, kQueriesAtOnce);
     const std::vector<Part> all = parts();
@@ -246,6 +249,7 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
 
 RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius,
                                  const Filter* filter, const Control& control) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     RangeResults out;
     out.lims.assign(nq + 1, 0);
     if (radius <= 0) return out;
