@@ -88,7 +88,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     @property
     def cuts(self) -> tuple[int, ...] | None:
         """Substring lengths in bits: those given, otherwise those of the tables built so far, or
-        None while there are none (fewer than some 2,000 codes are only scanned).
+        None while there are none (up to 8,192 codes are only scanned).
         """
         if self._cuts is not None:
             return self._cuts

@@ -9,6 +9,8 @@
 #define SWIG_PYTHON_THREADS
 #include "swigpyrun.h"
 
+#include <chrono>
+
 #include "gil.hpp"
 #include "index_dmih.hpp"
 #include "python_index.hpp"
@@ -112,6 +114,27 @@ PyObject* compact(PyObject*, PyObject* object) {
     Py_RETURN_NONE;
 }
 
+// add_singly(index, x): adds the codes one by one; the seconds that it took, without Python's
+// share. For benchmarks.
+PyObject* add_singly(PyObject*, PyObject* args) {
+    PyObject *object, *codes;
+    if (!PyArg_ParseTuple(args, "OO", &object, &codes)) return nullptr;
+    IndexDMIH* index = index_of(object);
+    if (index == nullptr) return nullptr;
+    Matrix x(codes, 'B', 0);
+    const bool fits = x.fits && x.view.shape[1] == index->code_size;
+    if (!fits) PyErr_SetString(PyExc_ValueError, "expected codes (n, code_size)");
+    const auto start = std::chrono::steady_clock::now();
+    const bool done =
+        fits && without_gil([&] {
+            for (Py_ssize_t i = 0; i < x.view.shape[0]; ++i)
+                index->add(1, static_cast<const uint8_t*>(x.view.buf) + i * index->code_size);
+        });
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    x.release();
+    return done ? PyFloat_FromDouble(taken.count()) : nullptr;
+}
+
 // memory_usage(index): bytes by part.
 PyObject* memory_usage(PyObject*, PyObject* object) {
     IndexDMIH* index = index_of(object);
@@ -208,6 +231,7 @@ PyMethodDef unlocked_functions[] = {
     {"search", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(search)), METH_FASTCALL,
      nullptr},
     {"compact", compact, METH_O, nullptr},
+    {"add_singly", add_singly, METH_VARARGS, nullptr},
     {"memory_usage", memory_usage, METH_O, nullptr},
     {"cuts", cuts, METH_O, nullptr},
     {"reconstruct_batch", reconstruct_batch, METH_VARARGS, nullptr},

@@ -16,7 +16,7 @@ namespace {
 // A new segment swallows its elders while they are at most this many times its size, so that sizes
 // fall by more than that from one segment to the next: few segments to search, and a code is
 // rebuilt O(log n) times.
-constexpr uint64_t kMergeRatio = 4;
+constexpr uint64_t kMergeRatio = 5;
 // Segments with fewer distinct codes are not worth clusters: a scan of them is a few microseconds.
 constexpr uint32_t kClustered = 8192;
 constexpr uint64_t kMaxCodes = 0xFFFFFFFF;

@@ -39,9 +39,9 @@ struct Options {
     }
 };
 
-// Codes of recent adds are only scanned. Few enough that scanning them costs about as much as
-// probing a segment.
-constexpr uint32_t kTail = 2048;
+// Codes of recent adds are only scanned. Few enough that scanning them costs a lone query about as
+// much as probing a segment (a query of a batch a third of it).
+constexpr uint32_t kTail = 8192;
 
 // Ids mean something in one state of the index: which one, its `version` tells.
 struct State {
