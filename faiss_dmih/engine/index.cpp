@@ -28,7 +28,7 @@ double measure_item_ns(const Segment& segment) {
     std::vector<uint64_t> query(static_cast<size_t>(segment.words));
     const Control control;
     Stats unused;  // these are not the user's queries
-    Prober<RangeCollector> prober(part, nullptr, control, unused);
+    Prober<RangeCollector> prober(part, control, unused);
     double best = 1e300;
     for (int round = 0; round < 3; ++round) {  // the first one finds everything out of the caches
         double items = 0;

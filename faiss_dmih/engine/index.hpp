@@ -64,6 +64,9 @@ struct RangeResults {
     std::vector<float> distances;
 };
 
+struct FilteredParts;
+struct Workload;
+
 class Index {
 public:
     explicit Index(Options options);
@@ -86,10 +89,14 @@ public:
     void compact(const Control& control);
 
     State state(const Control& control) const;
+    // A search whose filter is one of ids throws Outdated if the index has changed since the ids
+    // were selected.
+    struct Outdated : std::exception {};
+
     // D and I as IndexBinaryFlat gives them: ordered by (distance, id), (INT32_MAX, -1) where there
-    // are fewer than k codes.
+    // are fewer than k codes. `codes`, if it is not null, gets those of I, bytes 255 for -1.
     void search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, int64_t* I,
-                const Filter* filter, const Control& control) const;
+                const Filter* filter, const Control& control, uint8_t* codes = nullptr) const;
     // Codes at a distance < radius.
     RangeResults range_search(uint64_t nq, const uint8_t* queries, int radius, const Filter* filter,
                               const Control& control) const;
@@ -133,8 +140,10 @@ private:
     bool probes(const Part& part) const;
     template <class Collector>
     void run(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,
-             const Filter* filter, int workload, std::vector<Collector>& collectors,
+             const Workload& workload, std::vector<Collector>& collectors,
              const Control& control) const;
+    FilteredParts filtered(const Filter* filter, uint64_t queries, const Workload& workload,
+                           const Control& control) const;
     const uint64_t* row_of(uint64_t id) const;
 
     Options options_;

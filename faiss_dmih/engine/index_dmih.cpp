@@ -41,18 +41,31 @@ Control control() {
     return Control(faiss_threads(), faiss::InterruptCallback::check);
 }
 
-struct SelectorFilter : Filter {
-    explicit SelectorFilter(const faiss::IDSelector& selector) : selector_(selector) {}
-    bool contains(int64_t id) const override { return selector_.is_member(id); }
-    const faiss::IDSelector& selector_;
-};
-
-// Calls search(filter) with the filter that the parameters ask for, or none.
+// Calls search(filter) with the filter that the parameters ask for, or none; again, if the index has
+// been changed by another thread since ids were selected.
 template <class Search>
-void with_filter(const faiss::SearchParameters* params, Search search) {
+void with_filter(const Index& index, faiss::idx_t queries, const faiss::SearchParameters* params,
+                 const Control& control, Search search) {
     if (params == nullptr || params->sel == nullptr) return search(nullptr);
-    const SelectorFilter filter(*params->sel);
-    search(&filter);
+    const faiss::IDSelector& selector = *params->sel;
+    State state = index.state(control);
+    Filter filter;
+    if (better_asked(selector, state.size, static_cast<uint64_t>(queries))) {
+        const AskedSelector asked(selector, state.size);
+        filter.asked = &asked;
+        try {
+            return search(&filter);
+        } catch (const AskedSelector::TooOften&) {
+        }
+    }
+    for (;; state = index.state(control)) {
+        const Selection selection = select(selector, state, control);
+        filter = {&selection.ids, nullptr, selection.version};
+        try {
+            return search(&filter);
+        } catch (const Index::Outdated&) {
+        }
+    }
 }
 
 }  // namespace
@@ -69,10 +82,17 @@ void IndexDMIH::add(faiss::idx_t n, const uint8_t* x) {
 
 void IndexDMIH::search(faiss::idx_t n, const uint8_t* x, faiss::idx_t k, int32_t* distances,
                        faiss::idx_t* labels, const faiss::SearchParameters* params) const {
+    search_and_reconstruct(n, x, k, distances, labels, nullptr, params);
+}
+
+void IndexDMIH::search_and_reconstruct(faiss::idx_t n, const uint8_t* x, faiss::idx_t k,
+                                       int32_t* distances, faiss::idx_t* labels, uint8_t* recons,
+                                       const faiss::SearchParameters* params) const {
     guarded([&] {
         if (k <= 0) throw faiss::FaissException("k must be at least 1, got " + std::to_string(k));
-        with_filter(params, [&](const Filter* filter) {
-            engine_.search(static_cast<uint64_t>(n), x, k, distances, labels, filter, control());
+        const Control own = control();
+        with_filter(engine_, n, params, own, [&](const Filter* filter) {
+            engine_.search(static_cast<uint64_t>(n), x, k, distances, labels, filter, own, recons);
         });
     });
 }
@@ -81,16 +101,16 @@ void IndexDMIH::range_search(faiss::idx_t n, const uint8_t* x, int radius,
                              faiss::RangeSearchResult* result,
                              const faiss::SearchParameters* params) const {
     guarded([&] {
-        with_filter(params, [&](const Filter* filter) {
-            const RangeResults found =
-                engine_.range_search(static_cast<uint64_t>(n), x, radius, filter, control());
-            // do_allocation takes the number of answers of each query and leaves their limits.
-            for (faiss::idx_t i = 0; i < n; ++i)
-                result->lims[i] = found.lims[i + 1] - found.lims[i];
-            result->do_allocation();
-            std::copy(found.ids.begin(), found.ids.end(), result->labels);
-            std::copy(found.distances.begin(), found.distances.end(), result->distances);
+        const Control own = control();
+        RangeResults found;
+        with_filter(engine_, n, params, own, [&](const Filter* filter) {
+            found = engine_.range_search(static_cast<uint64_t>(n), x, radius, filter, own);
         });
+        // do_allocation takes the number of answers of each query and leaves their limits.
+        for (faiss::idx_t i = 0; i < n; ++i) result->lims[i] = found.lims[i + 1] - found.lims[i];
+        result->do_allocation();
+        std::copy(found.ids.begin(), found.ids.end(), result->labels);
+        std::copy(found.distances.begin(), found.distances.end(), result->distances);
     });
 }
 

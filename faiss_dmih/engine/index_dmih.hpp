@@ -17,6 +17,10 @@ public:
     void range_search(faiss::idx_t n, const uint8_t* x, int radius,
                       faiss::RangeSearchResult* result,
                       const faiss::SearchParameters* params) const override;
+    // Both see one state of the index.
+    void search_and_reconstruct(faiss::idx_t n, const uint8_t* x, faiss::idx_t k,
+                                int32_t* distances, faiss::idx_t* labels, uint8_t* recons,
+                                const faiss::SearchParameters* params) const override;
     void reset() override;
     // As IndexBinaryFlat's: later ids move down.
     size_t remove_ids(const faiss::IDSelector& sel) override;
