@@ -137,6 +137,21 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
                 return D, I
         return super().search(_as_array(x), k, params=params)  # type: ignore[no-any-return]
 
+    def search_and_reconstruct(
+        self, x: ArrayLike, k: int, *, params: Any = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.uint8]]:
+        """As ``search``, and the codes found, of the same state of the index.
+
+        Returns:
+            D and I as ``search`` has them, and R (nq, k, d/8) uint8, the codes of I; bytes 255
+            where there are fewer than k codes, as FAISS's C++ has it. (Its Python layer does not wrap
+            this for its own binary indexes.)
+
+        Raises:
+            TypeError, ValueError, AssertionError: as ``search``.
+        """
+        return search_and_reconstruct(faiss.IndexBinary, self, x, k, params)
+
     def range_search(
         self, x: ArrayLike, thresh: int, *, params: Any = None
     ) -> tuple[NDArray[np.uint64], NDArray[np.float32], NDArray[np.int64]]:
@@ -288,6 +303,24 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
             MemoryError: the codes do not fit.
         """
         return copy_to_gpu(self, device, 0, self.ntotal, memory_budget=memory_budget)
+
+
+def search_and_reconstruct(
+    kind: Any, index: Any, x: ArrayLike, k: int, params: Any
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.uint8]]:
+    """What SWIG's `kind.search_and_reconstruct` of an index finds, as arrays."""
+    array = _as_array(x)
+    n, code_size = array.shape
+    if array.dtype != np.uint8:
+        raise TypeError(f"got x of dtype {array.dtype}, expected uint8")
+    assert code_size == index.code_size, f"got codes of {code_size} bytes, not {index.code_size}"
+    assert k > 0, f"got k = {k}, expected at least 1"
+    array = np.ascontiguousarray(array)
+    D, I = np.empty((n, k), np.int32), np.empty((n, k), np.int64)
+    R = np.empty((n, k, code_size), np.uint8)
+    pointers = (faiss.swig_ptr(out) for out in (D, I, R))
+    kind.search_and_reconstruct(index, n, faiss.swig_ptr(array), k, *pointers, params)
+    return D, I, R
 
 
 def copy_to_gpu(

@@ -28,8 +28,10 @@ public:
 
     // Members in [begin, end).
     uint64_t count(uint64_t begin, uint64_t end) const {
-        uint64_t out = 0;
-        for (uint64_t i = begin; i < end; i += 64) out += ones(from(i) & below(end - i));
+        uint64_t out = 0, i = begin;
+        if (i % 64 == 0)
+            for (; i + 64 <= end; i += 64) out += ones(words_[i >> 6]);
+        for (; i < end; i += 64) out += ones(from(i) & below(end - i));
         return out;
     }
     uint64_t count() const { return count(0, n_); }
@@ -44,7 +46,8 @@ public:
     template <class Visit>
     void each(uint64_t begin, uint64_t end, Visit visit) const {
         for (uint64_t at = begin; at < end; at += 64)
-            for (uint64_t left = from(at) & below(end - at); left != 0; left &= left - 1)
+            for (uint64_t left = (at % 64 == 0 ? words_[at >> 6] : from(at)) & below(end - at);
+                 left != 0; left &= left - 1)
                 visit(at + static_cast<uint64_t>(__builtin_ctzll(left)));
     }
 

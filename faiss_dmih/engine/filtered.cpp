@@ -26,10 +26,11 @@ double in_place_ns(const Part& part, const ScanCosts& costs, uint64_t queries, i
         return scanned;
     // For want of experience: tables and clusters are there to rule most of it out.
     constexpr double kHoped = 1.0 / 8;
-    const double known =
-        part.segment->experiences->at(costs, queries, workload.of(part.share))
-            .filtered_ns.load(std::memory_order_relaxed);
-    return known > 0 ? known : kHoped * scanned;
+    const double known = part.segment->experiences->at(costs, queries, workload.of(part.share))
+                             .filtered_ns.load(std::memory_order_relaxed);
+    // One bad experience, as in a pause of the machine, is not believed for ever.
+    constexpr double kMost = 2;
+    return known > 0 ? std::min(known, kMost * scanned) : kHoped * scanned;
 }
 
 // The codes of a part's `ids` selected ids in one place. No tables: it is scanned.
@@ -42,9 +43,8 @@ std::unique_ptr<Segment> gather(const Part& part, const Bits& selected, uint32_t
     out->map.ids = Buffer<uint32_t>(ids);
     const uint64_t base = static_cast<uint64_t>(part.base);
     uint32_t n = 0;
-    selected.each(base, base + part.ids(), [&](uint64_t id) {
-        out->map.ids[n++] = static_cast<uint32_t>(id - base);
-    });
+    selected.each(base, base + part.ids(),
+                  [&](uint64_t id) { out->map.ids[n++] = static_cast<uint32_t>(id - base); });
     const size_t words = static_cast<size_t>(part.words);
     out->codes = Buffer<uint64_t>(ids * words);
     constexpr uint32_t kChunk = 8192;
@@ -53,7 +53,8 @@ std::unique_ptr<Segment> gather(const Part& part, const Bits& selected, uint32_t
         for (uint32_t i = static_cast<uint32_t>(c) * kChunk; i < end; ++i) {
             const uint32_t id = out->map.ids[i];
             const uint32_t slot = part.segment == nullptr ? id : part.segment->slot_of(id);
-            std::copy_n(part.code(slot), words, out->codes.data() + i * words);
+            const uint64_t* code = part.code(slot);
+            for (size_t w = 0; w < words; ++w) out->codes[i * words + w] = code[w];
         }
     });
     return out;
@@ -112,11 +113,9 @@ FilteredParts Index::filtered(const Filter* filter, uint64_t queries, const Work
         const double gathered = kGather * static_cast<double>(ids) / asked +
                                 scan_ns(static_cast<double>(ids), costs, queries, threads);
         if (gathered < in_place_ns(part, costs, queries, threads, workload)) {
-            out.gathered.push_back(
-                gather(part, *filter->ids, static_cast<uint32_t>(ids), control));
+            out.gathered.push_back(gather(part, *filter->ids, static_cast<uint32_t>(ids), control));
             const Segment& own = *out.gathered.back();
-            out.parts.push_back(
-                {part.number, own.base, own.slots, words_, own.codes.data(), &own});
+            out.parts.push_back({part.number, own.base, own.slots, words_, own.codes.data(), &own});
         } else {
             if (!part.ids_ascend() && part.slots < part.ids() && queries >= kCounted) {
                 out.counts.push_back(count_ids(part, *filter->ids));

@@ -50,7 +50,6 @@ struct State {
 
 struct Selection {
     Bits ids;  // of the index's size
-    uint64_t count;
     uint64_t version;
 };
 

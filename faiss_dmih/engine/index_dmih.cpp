@@ -41,8 +41,8 @@ Control control() {
     return Control(faiss_threads(), faiss::InterruptCallback::check);
 }
 
-// Calls search(filter) with the filter that the parameters ask for, or none; again, if the index has
-// been changed by another thread since ids were selected.
+// Calls search(filter) with the filter that the parameters ask for, or none; again, if the index
+// has been changed by another thread since ids were selected.
 template <class Search>
 void with_filter(const Index& index, faiss::idx_t queries, const faiss::SearchParameters* params,
                  const Control& control, Search search) {

@@ -17,10 +17,7 @@ template <class Collector>
 class Prober {
 public:
     Prober(const Part& part, const Control& control, Stats& stats)
-        : part_(part),
-          tables_(part.segment->tables),
-          control_(control),
-          stats_(stats) {}
+        : part_(part), tables_(part.segment->tables), control_(control), stats_(stats) {}
     ~Prober();  // adds to `stats`
 
     // Adds to `collector` every code of the part that can still matter to it. Given up: some of

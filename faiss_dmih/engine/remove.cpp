@@ -121,7 +121,7 @@ std::optional<uint64_t> Index::remove(const Selection& selection, const Control&
     const Change change(*this, control);
     if (selection.version != version_) return std::nullopt;
     const Bits& gone = selection.ids;
-    const uint64_t removed = selection.count;
+    const uint64_t removed = gone.count();
     if (removed == 0) return 0;
     if (removed == size()) {
         clear();

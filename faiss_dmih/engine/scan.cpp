@@ -131,8 +131,7 @@ private:
             std::lock_guard<std::mutex> lock(merging);
             for (size_t q = 0; q < own.size(); ++q)
                 for (const Found& f : own[q].found())
-                    collectors_[q]->add(f.distance(), f.part(), f.slot(),
-                                        part_.count(f.slot()));
+                    collectors_[q]->add(f.distance(), f.part(), f.slot(), part_.count(f.slot()));
         });
     }
 
@@ -163,8 +162,7 @@ private:
         const FirstCodes first(part_, to_centre, k);
         if (part_.filter != nullptr) {
             scan_rows(queries_[q], *collectors_[q], first.begin, first.end);
-            collectors_[q]->forget(part_.number,
-                                   [&](uint32_t slot) { return part_.count(slot); });
+            collectors_[q]->forget(part_.number, [&](uint32_t slot) { return part_.count(slot); });
             return;
         }
         collectors_[q]->lower_bound_to(first.bound(part_, queries_[q], k));

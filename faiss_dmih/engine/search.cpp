@@ -37,7 +37,8 @@ struct Queries {
 // The answers of one query, (distance, id) ascending. Codes nearer than the k-th are fewer than k;
 // of those tied with it each slot offers its smallest ids, the smallest of all win. `order` is
 // scratch.
-void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t k, int32_t* D, int64_t* I, std::vector<uint64_t>& order) {
+void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t k, int32_t* D,
+               int64_t* I, std::vector<uint64_t>& order) {
     constexpr int kIdBits = 32;  // an index has fewer than 2^32 codes
     order.clear();
     const std::vector<Found>& found = collector.found();

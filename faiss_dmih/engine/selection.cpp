@@ -35,8 +35,8 @@ void set_each(Bits& out, const Ids& ids, size_t n) {
 }
 
 void read(const faiss::IDSelectorBitmap& bitmap, Bits& out) {
-    for (uint64_t w = 0; w < out.words() && 8 * w < bitmap.n; ++w)
-        std::memcpy(&out.word(w), bitmap.bitmap + 8 * w, std::min<size_t>(8, bitmap.n - 8 * w));
+    const size_t bytes = std::min<size_t>(bitmap.n, (out.size() + 7) / 8);
+    if (bytes > 0) std::memcpy(&out.word(0), bitmap.bitmap, bytes);
     out.trim();
 }
 
@@ -135,16 +135,21 @@ void read(const faiss::IDSelector& selector, Bits& out, const Control& control) 
 }  // namespace
 
 Selection select(const faiss::IDSelector& selector, const State& state, const Control& control) {
-    Selection out{Bits(state.size), 0, state.version};
+    Selection out{Bits(state.size), state.version};
     read(selector, out.ids, control);
-    out.count = out.ids.count();
     return out;
 }
 
 bool better_asked(const faiss::IDSelector& selector, uint64_t n, uint64_t queries) {
     constexpr double kQuery = 20e3;  // nanoseconds
-    return known(selector, true) &&
-           cost(selector, static_cast<double>(n)) > kQuery * static_cast<double>(queries);
+    if (!known(selector, true) ||
+        cost(selector, static_cast<double>(n)) <= kQuery * static_cast<double>(queries))
+        return false;
+    constexpr uint64_t kSample = 64, kDense = kSample / 8;
+    uint64_t selected = 0;
+    for (uint64_t i = 0; i < kSample; ++i)
+        selected += selector.is_member(static_cast<faiss::idx_t>(i * n / kSample));
+    return selected >= kDense;
 }
 
 }  // namespace dmih

@@ -12,8 +12,9 @@ namespace dmih {
 // On the calling thread only: a selector may be written in Python.
 Selection select(const faiss::IDSelector& selector, const State& state, const Control& control);
 
-// Whether it is better asked about the few ids that a small search meets than about all n: that
-// would take longer than `queries` searches, and it may be asked from any thread.
+// Whether it is better asked about the few ids that a search meets than made a set of all n: that
+// would take longer than `queries` searches; it may be asked from any thread; and it selects so
+// many ids that few have to be met.
 bool better_asked(const faiss::IDSelector& selector, uint64_t n, uint64_t queries);
 
 // Asks a selector, but not much more often than would have made it a set.
