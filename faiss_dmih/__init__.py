@@ -38,6 +38,7 @@ else:  # the native module cannot even be loaded where FAISS differs
     )
 
     _faiss_hooks.install(_faiss)
+    _faiss_hooks.install_search_and_reconstruct(_faiss)
 
 __version__ = _version("faiss-dmih")
 __all__ = [

@@ -83,6 +83,16 @@ MEMBERS: Mapping[str, tuple[tuple[str, int, Any], ...]] = {
         ("buffer_size", 40, ctypes.c_size_t),
     ),
     "SearchParameters": (("sel", 8, ctypes.c_void_p),),
+    "IDSelectorRange": (("imin", 8, ctypes.c_int64), ("imax", 16, ctypes.c_int64)),
+    "IDSelectorArray": (("n", 8, ctypes.c_size_t), ("ids", 16, ctypes.c_void_p)),
+    # After a std::unordered_set and a std::vector.
+    "IDSelectorBatch": (("nbits", 88, ctypes.c_int), ("mask", 96, ctypes.c_int64)),
+    "IDSelectorBitmap": (("n", 8, ctypes.c_size_t), ("bitmap", 16, ctypes.c_void_p)),
+    "IDSelectorNot": (("sel", 8, ctypes.c_void_p),),
+    "IDSelectorAnd": (("lhs", 8, ctypes.c_void_p), ("rhs", 16, ctypes.c_void_p)),
+    "IDSelectorOr": (("lhs", 8, ctypes.c_void_p), ("rhs", 16, ctypes.c_void_p)),
+    "IDSelectorXOr": (("lhs", 8, ctypes.c_void_p), ("rhs", 16, ctypes.c_void_p)),
+    "IDSelectorTranslated": (("sel", 16, ctypes.c_void_p),),
 }
 
 # What else the native module refers to or looks up by name.
@@ -226,11 +236,21 @@ def _members(faiss: ModuleType, library: ctypes.CDLL, expected: Expected) -> Ite
     index.add(np.zeros((3, 9), dtype=np.uint8))
     result = faiss.RangeSearchResult(3)
     result.do_allocation()
-    selector = faiss.IDSelectorRange(0, 1)
+    selector, other = faiss.IDSelectorRange(3, 9), faiss.IDSelectorRange(1, 2)
+    ids = np.arange(3)
     objects = {
         "IndexBinaryFlat": index,
         "RangeSearchResult": result,
         "SearchParameters": faiss.SearchParameters(sel=selector),
+        "IDSelectorRange": selector,
+        "IDSelectorArray": faiss.IDSelectorArray(ids),
+        "IDSelectorBatch": faiss.IDSelectorBatch(ids),
+        "IDSelectorBitmap": faiss.IDSelectorBitmap(np.zeros(3, np.uint8)),
+        "IDSelectorNot": faiss.IDSelectorNot(selector),
+        "IDSelectorAnd": faiss.IDSelectorAnd(selector, other),
+        "IDSelectorOr": faiss.IDSelectorOr(selector, other),
+        "IDSelectorXOr": faiss.IDSelectorXOr(selector, other),
+        "IDSelectorTranslated": faiss.IDSelectorTranslated(faiss.Int64Vector(), selector),
     }
     # That an object's vtable is the one looked at shows that this library made the object.
     for name, thing in (("IndexBinaryFlat", index), ("IDSelectorRange", selector)):

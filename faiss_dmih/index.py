@@ -24,8 +24,12 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     (``IndexBinaryIDMap2``, ``IndexBinaryShards``, ``IndexBinaryReplicas``, ``IndexBinaryIVF`` as
     quantizer) holds this one. Answers are those of ``faiss.IndexBinaryFlat``, bit for bit: k-NN
     ordered by (distance, id), range results ascending by id within a query. The number of threads
-    is that of ``faiss.omp_set_num_threads``. Searches may run side by side; ``add`` and the other
-    mutators must not run beside anything else.
+    is that of ``faiss.omp_set_num_threads``.
+
+    Everything may be called from any thread. Searches run side by side; ``add``, ``remove_ids``,
+    ``merge_from``, ``compact`` and ``reset`` wait until those under way have ended, and searches
+    that come meanwhile wait for them: a search sees the index before a change or after it, never
+    half-way. A change either happens or, on any exception, leaves the index as it was.
 
     Args:
         d: bits of a code, a multiple of 8 in [8, 4096].
@@ -84,11 +88,11 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     @property
     def cuts(self) -> tuple[int, ...] | None:
         """Substring lengths in bits: those given, otherwise those of the tables built so far, or
-        None while there are none (fewer than some 2,000 codes are only scanned).
+        None while there are none (up to 8,192 codes are only scanned).
         """
         if self._cuts is not None:
             return self._cuts
-        return tuple(_engine.cuts(self)) or None
+        return _engine.cuts(self) or None
 
     def train(self, x: ArrayLike) -> None:
         """Does nothing but check ``x`` (n, d/8) uint8: the index is trained from the start."""
@@ -133,6 +137,21 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
                 return D, I
         return super().search(_as_array(x), k, params=params)  # type: ignore[no-any-return]
 
+    def search_and_reconstruct(
+        self, x: ArrayLike, k: int, *, params: Any = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.uint8]]:
+        """As ``search``, and the codes found, of the same state of the index.
+
+        Returns:
+            D and I as ``search`` has them, and R (nq, k, d/8) uint8, the codes of I; bytes 255
+            where there are fewer than k codes, as FAISS's C++ has it. (Its Python layer does not wrap
+            this for its own binary indexes.)
+
+        Raises:
+            TypeError, ValueError, AssertionError: as ``search``.
+        """
+        return search_and_reconstruct(faiss.IndexBinary, self, x, k, params)
+
     def range_search(
         self, x: ArrayLike, thresh: int, *, params: Any = None
     ) -> tuple[NDArray[np.uint64], NDArray[np.float32], NDArray[np.int64]]:
@@ -154,6 +173,104 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
             super().range_search(_as_array(x), thresh, params=params)
         )
         return out
+
+    def remove_ids(self, x: Any) -> int:
+        """Removes codes; the ids of those after each move down, as in ``faiss.IndexBinaryFlat``.
+
+        What is there is filtered, in one pass over the segments concerned; one that has lost half
+        of what it was built of is built anew.
+
+        Args:
+            x: a ``faiss.IDSelector`` of any kind, or integer ids (n,); those that are not in
+                [0, ntotal), and repetitions, are ignored.
+
+        Returns:
+            how many codes were removed.
+
+        Raises:
+            TypeError: ids of another type than integers.
+            AssertionError: ids in another shape.
+            What a selector raises that is written in Python.
+        """
+        if not isinstance(x, faiss.IDSelector):
+            x = _as_array(x)
+            if x.size and x.dtype.kind not in "iu":
+                raise TypeError(
+                    f"got ids of dtype {x.dtype}, expected integers; "
+                    "np.flatnonzero(mask) are those of a mask"
+                )
+        return super().remove_ids(x)  # type: ignore[no-any-return]
+
+    def merge_from(self, otherIndex: IndexDMIH, add_id: int = 0) -> None:
+        """Takes over the codes of another IndexDMIH, which is empty afterwards.
+
+        Its ids follow those of this index. The options of both may differ; this index keeps its
+        own.
+
+        Args:
+            otherIndex: of the same d.
+            add_id: 0; ids are consecutive. (An IndexBinaryIDMap has others.)
+
+        Raises:
+            RuntimeError: ``otherIndex`` is of another kind or d, or this very index; ``add_id`` is
+                not 0; there would be more than 2^32 - 1 codes.
+        """
+        super().merge_from(otherIndex, add_id)
+
+    def reset(self) -> None:
+        """Removes all codes, and gives their memory back."""
+        super().reset()
+
+    def reconstruct(self, key: int) -> NDArray[np.uint8]:
+        """The code (d/8,) uint8 of an id. RuntimeError: it is not in [0, ntotal)."""
+        return super().reconstruct(key)  # type: ignore[no-any-return]
+
+    def reconstruct_n(
+        self, n0: int = 0, ni: int = -1, x: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """The codes of the ids n0, n0 + 1, ...
+
+        Args:
+            n0: first id.
+            ni: how many; -1: all that follow.
+            x: (ni, d/8) uint8 to write to, by default a new array.
+
+        Raises:
+            RuntimeError: not all of them are in [0, ntotal).
+        """
+        return super().reconstruct_n(n0, ni, x)  # type: ignore[no-any-return]
+
+    def reconstruct_batch(
+        self, keys: ArrayLike, x: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """The codes of some ids, as ``faiss.Index.reconstruct_batch`` for float indexes.
+
+        Args:
+            keys: integer ids (n,).
+            x: (n, d/8) uint8, C-contiguous, to write to, by default a new array.
+
+        Raises:
+            TypeError: ids of another type than integers.
+            ValueError: ``keys`` or ``x`` in another shape.
+            RuntimeError: an id is not in [0, ntotal).
+
+        >>> index = IndexDMIH(8)
+        >>> index.add(np.array([[5], [6], [7]], dtype=np.uint8))
+        >>> index.reconstruct_batch([2, 0, 2]).ravel().tolist()
+        [7, 5, 7]
+        """
+        ids = np.asarray(keys)
+        if ids.size and ids.dtype.kind not in "iu":
+            raise TypeError(f"got keys of dtype {ids.dtype}, expected integers")
+        if ids.ndim != 1:
+            raise ValueError(f"got keys of shape {ids.shape}, expected (n,)")
+        if x is None:
+            x = np.empty((len(ids), self.code_size), np.uint8)
+        elif x.shape != (len(ids), self.code_size) or x.dtype != np.uint8:
+            expected = (len(ids), self.code_size)
+            raise ValueError(f"got x {x.dtype} {x.shape}, expected uint8 {expected}")
+        _engine.reconstruct_batch(self, np.ascontiguousarray(ids[:, None], np.int64), x)
+        return x
 
     def compact(self) -> None:
         """Merges everything added so far into one segment with its hash tables.
@@ -186,6 +303,24 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
             MemoryError: the codes do not fit.
         """
         return copy_to_gpu(self, device, 0, self.ntotal, memory_budget=memory_budget)
+
+
+def search_and_reconstruct(
+    kind: Any, index: Any, x: ArrayLike, k: int, params: Any
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.uint8]]:
+    """What SWIG's `kind.search_and_reconstruct` of an index finds, as arrays."""
+    array = _as_array(x)
+    n, code_size = array.shape
+    if array.dtype != np.uint8:
+        raise TypeError(f"got x of dtype {array.dtype}, expected uint8")
+    assert code_size == index.code_size, f"got codes of {code_size} bytes, not {index.code_size}"
+    assert k > 0, f"got k = {k}, expected at least 1"
+    array = np.ascontiguousarray(array)
+    D, I = np.empty((n, k), np.int32), np.empty((n, k), np.int64)
+    R = np.empty((n, k, code_size), np.uint8)
+    pointers = (faiss.swig_ptr(out) for out in (D, I, R))
+    kind.search_and_reconstruct(index, n, faiss.swig_ptr(array), k, *pointers, params)
+    return D, I, R
 
 
 def copy_to_gpu(

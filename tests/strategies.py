@@ -19,7 +19,7 @@ Codes = NDArray[np.uint8]
 COMMON_D = (8, 16, 24, 32, 64, 72, 96, 128, 256, 512)
 BIG_D = (1016, 1024, 2048, 4096)
 # Around the widths of SIMD blocks and the length of a tail.
-SIZES = (0, 1, 2, 3, 63, 64, 65, 127, 511, 512, 513, 1023, 1025, 2047, 2049, 4097, 6000)
+SIZES = (0, 1, 2, 3, 63, 64, 65, 127, 511, 512, 513, 1023, 1025, 4097, 8191, 8193, 10_000)
 QUERY_COUNTS = (0, 1, 1, 2, 3, 7, 16, 33, 100, 130, 300)
 
 # Byte distances of all pairs of an example: bounds the time that an example takes.

@@ -92,9 +92,9 @@ class Life(RuleBasedStateMachine):
         self.index = make_index(d, mode, cuts=data.draw(cuts(d)))
         self.stored = np.empty((0, d // 8), dtype=np.uint8)
 
-    @precondition(lambda self: len(self.stored) < 40_000)
+    @precondition(lambda self: len(self.stored) < 60_000)
     @rule(
-        n=st.sampled_from([0, 1, 7, 500, 2047, 2048, 2049, 9000]),
+        n=st.sampled_from([0, 1, 7, 500, 8191, 8192, 8193, 11_000]),
         kind=st.sampled_from(sorted(CODES)),
         seed=st.integers(0, 2**32 - 1),
     )

@@ -158,7 +158,8 @@ class GrowthTrial(Trial):
 
     The speed after an add is that of the `calls` calls that come next, the first one included; each
     asks all queries, and every answer is checked. Goal: `speed`, what is left of the speed after
-    one bulk add when the same codes came in `adds` adds, or when `further` ones came after it.
+    one bulk add when the same codes came in `adds` adds, one by one, or when `further` ones came
+    after it. One by one they come from a loop in C++, whose time is the engine's alone.
     """
 
     source: Source
@@ -199,7 +200,7 @@ class GrowthTrial(Trial):
                 if wrong := check.difference(D, I, *truth):
                     raise WrongAnswer(f"{what}: {wrong}")
 
-        many = f"{self.adds} adds"
+        many, singly = f"{self.adds} adds", "one by one"
         further = [f"after {size:,} more" for size in self.further]
         for step in range(self.rounds):
             progress("growing", step, self.rounds)
@@ -211,15 +212,21 @@ class GrowthTrial(Trial):
                 for part in np.array_split(codes.xb, self.adds):
                     grown.add(part)
             ask(f"after {many}", grown, truths[0])
+            grown = IndexDMIH(codes.d)
+            seconds = _engine.add_singly(grown, codes.xb)
+            watch.seconds.setdefault(singly, []).append(seconds)
+            ask(f"after {singly}", grown, truths[0])
             for part, what, truth in zip(parts, further, truths[1:], strict=True):
                 bulk.add(part)
                 ask(what, bulk, truth)
 
-        later = [f"after {many}", *further]
+        later = [f"after {many}", f"after {singly}", *further]
         return [
             watch.figure("one add", "one add"),
             watch.figure(many, many),
             watch.ratio(f"{many}, time over that of one add", many, "one add"),
+            watch.figure(singly, singly),
+            watch.ratio(f"{singly}, time over that of one add", singly, "one add"),
             *(
                 watch.figure(f"a query {what}", what, self.calls * len(xq))
                 for what in ("after one add", *later)

@@ -9,6 +9,8 @@
 #define SWIG_PYTHON_THREADS
 #include "swigpyrun.h"
 
+#include <chrono>
+
 #include "gil.hpp"
 #include "index_dmih.hpp"
 #include "python_index.hpp"
@@ -112,6 +114,71 @@ PyObject* compact(PyObject*, PyObject* object) {
     Py_RETURN_NONE;
 }
 
+// add_singly(index, x): adds the codes one by one; the seconds that it took, without Python's
+// share. For benchmarks.
+PyObject* add_singly(PyObject*, PyObject* args) {
+    PyObject *object, *codes;
+    if (!PyArg_ParseTuple(args, "OO", &object, &codes)) return nullptr;
+    IndexDMIH* index = index_of(object);
+    if (index == nullptr) return nullptr;
+    Matrix x(codes, 'B', 0);
+    const bool fits = x.fits && x.view.shape[1] == index->code_size;
+    if (!fits) PyErr_SetString(PyExc_ValueError, "expected codes (n, code_size)");
+    const auto start = std::chrono::steady_clock::now();
+    const bool done =
+        fits && without_gil([&] {
+            for (Py_ssize_t i = 0; i < x.view.shape[0]; ++i)
+                index->add(1, static_cast<const uint8_t*>(x.view.buf) + i * index->code_size);
+        });
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    x.release();
+    return done ? PyFloat_FromDouble(taken.count()) : nullptr;
+}
+
+// memory_usage(index): bytes by part.
+PyObject* memory_usage(PyObject*, PyObject* object) {
+    IndexDMIH* index = index_of(object);
+    dmih::MemoryUsage usage;
+    if (index == nullptr || !without_gil([&] { usage = index->memory_usage(); })) return nullptr;
+    const uint64_t total = usage.codes + usage.ids + usage.clusters + usage.tables + usage.tail;
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K}", "codes", usage.codes, "ids", usage.ids,
+                         "clusters", usage.clusters, "tables", usage.tables, "tail", usage.tail,
+                         "total", total);
+}
+
+// cuts(index): a tuple of substring lengths.
+PyObject* cuts(PyObject*, PyObject* object) {
+    IndexDMIH* index = index_of(object);
+    std::vector<int> lengths;
+    if (index == nullptr || !without_gil([&] { lengths = index->cuts(); })) return nullptr;
+    PyObject* const out = PyTuple_New(static_cast<Py_ssize_t>(lengths.size()));
+    for (size_t i = 0; out != nullptr && i < lengths.size(); ++i)
+        PyTuple_SET_ITEM(out, static_cast<Py_ssize_t>(i), PyLong_FromLong(lengths[i]));
+    return out;
+}
+
+// reconstruct_batch(index, keys, out): int64 (n, 1) ids, uint8 (n, code_size) codes.
+PyObject* reconstruct_batch(PyObject*, PyObject* args) {
+    PyObject *object, *keys_object, *out_object;
+    if (!PyArg_ParseTuple(args, "OOO", &object, &keys_object, &out_object)) return nullptr;
+    IndexDMIH* index = index_of(object);
+    if (index == nullptr) return nullptr;
+    Matrix keys(keys_object, 'l', 0), out(out_object, 'B', PyBUF_WRITABLE);
+    const bool fits = keys.fits && out.fits && keys.view.shape[1] == 1 &&
+                      out.view.shape[0] == keys.view.shape[0] &&
+                      out.view.shape[1] == index->code_size;
+    if (!fits) PyErr_SetString(PyExc_ValueError, "expected ids (n, 1) and codes (n, code_size)");
+    const bool done =
+        fits && without_gil([&] {
+            index->reconstruct_batch(keys.view.shape[0], static_cast<const int64_t*>(keys.view.buf),
+                                     static_cast<uint8_t*>(out.view.buf));
+        });
+    keys.release();
+    out.release();
+    if (!done) return nullptr;
+    Py_RETURN_NONE;
+}
+
 // What SWIG's wrapper of a `name` of FAISS's points to; null where `object` is something else.
 void* pointer_of(PyObject* object, swig_type_info* type, const char* name) {
     void* pointer = nullptr;
@@ -164,6 +231,10 @@ PyMethodDef unlocked_functions[] = {
     {"search", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(search)), METH_FASTCALL,
      nullptr},
     {"compact", compact, METH_O, nullptr},
+    {"add_singly", add_singly, METH_VARARGS, nullptr},
+    {"memory_usage", memory_usage, METH_O, nullptr},
+    {"cuts", cuts, METH_O, nullptr},
+    {"reconstruct_batch", reconstruct_batch, METH_VARARGS, nullptr},
     {"selector_mask", selector_mask, METH_VARARGS, nullptr},
     {"params_mask", params_mask, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
@@ -178,18 +249,6 @@ void set_ntotal(nb::handle object, int64_t ntotal) {
     auto* const index = dynamic_cast<PythonIndex*>(static_cast<faiss::IndexBinary*>(pointer));
     if (index == nullptr) throw nb::type_error("expected an index of make_python_index");
     index->ntotal = ntotal;
-}
-
-nb::dict memory_usage(nb::handle object) {
-    const dmih::MemoryUsage usage = of(object).engine().memory_usage();
-    nb::dict out;
-    out["codes"] = usage.codes;
-    out["ids"] = usage.ids;
-    out["clusters"] = usage.clusters;
-    out["tables"] = usage.tables;
-    out["tail"] = usage.tail;
-    out["total"] = usage.codes + usage.ids + usage.clusters + usage.tables + usage.tail;
-    return out;
 }
 
 void force_engine(nb::handle object, const std::string& name) {
@@ -239,8 +298,6 @@ NB_MODULE(_engine, m) {
     if (PyModule_AddFunctions(m.ptr(), unlocked_functions) != 0) throw nb::python_error();
     m.def("make_python_index", &make_python_index);
     m.def("set_ntotal", &set_ntotal);
-    m.def("cuts", [](nb::handle object) { return of(object).engine().cuts_in_use(); });
-    m.def("memory_usage", &memory_usage);
     m.def("force_engine", &force_engine);
     m.def("simd_levels", &simd_levels);
     m.def("simd_level", [] { return std::string(dmih::simd::active().name); });

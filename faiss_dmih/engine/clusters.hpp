@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "bits.hpp"
 #include "buffer.hpp"
 #include "parallel.hpp"
 
@@ -53,6 +54,9 @@ public:
     // order[new slot] = old slot.
     static Clusters build(const uint64_t* codes, uint32_t slots, int words, const Control& control,
                           Buffer<uint32_t>& order);
+
+    // The slots that are kept, numbered anew: in the same clusters, of which some may be empty.
+    Clusters without(const Kept& slots) const;
 
 private:
     uint32_t begin_of(uint32_t centre) const { return rings_[ring_at_[centre]]; }

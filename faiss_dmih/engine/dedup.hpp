@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "bits.hpp"
 #include "buffer.hpp"
 #include "parallel.hpp"
 
@@ -29,5 +30,8 @@ IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control&
 
 // The same slots in a new order: order[new slot] = old slot; n ids.
 IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n);
+
+// The slots and ids that are kept, numbered anew. Every slot that is kept has an id that is.
+IdMap without(const IdMap& map, const Kept& ids, const Kept& slots);
 
 }  // namespace dmih

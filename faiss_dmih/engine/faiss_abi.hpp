@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <exception>
 #include <string>
+#include <unordered_set>
+#include <vector>
 
 namespace faiss {
 
@@ -18,6 +20,64 @@ enum NumericType { Float32, Float16, UInt8, Int8 };
 struct IDSelector {
     virtual bool is_member(idx_t id) const = 0;
     virtual ~IDSelector() = default;
+};
+
+// The selectors whose members are read instead of asked about. Told by name: most have no exported
+// typeinfo. (Of a Batch's, Python sees only the last two: _abi_check.py tells by these that `set`
+// has the size it has here.)
+struct IDSelectorRange : IDSelector {
+    static constexpr char kName[] = "N5faiss15IDSelectorRangeE";
+    idx_t imin, imax;
+};
+
+struct IDSelectorArray : IDSelector {
+    static constexpr char kName[] = "N5faiss15IDSelectorArrayE";
+    size_t n;
+    const idx_t* ids;
+};
+
+struct IDSelectorBatch : IDSelector {
+    static constexpr char kName[] = "N5faiss15IDSelectorBatchE";
+    std::unordered_set<idx_t> set;
+    std::vector<uint8_t> bloom;
+    int nbits;
+    idx_t mask;
+};
+
+struct IDSelectorBitmap : IDSelector {
+    static constexpr char kName[] = "N5faiss16IDSelectorBitmapE";
+    size_t n;  // bytes
+    const uint8_t* bitmap;
+};
+
+struct IDSelectorAll : IDSelector {
+    static constexpr char kName[] = "N5faiss13IDSelectorAllE";
+};
+
+struct IDSelectorNot : IDSelector {
+    static constexpr char kName[] = "N5faiss13IDSelectorNotE";
+    const IDSelector* sel;
+};
+
+struct IDSelectorAnd : IDSelector {
+    static constexpr char kName[] = "N5faiss13IDSelectorAndE";
+    const IDSelector *lhs, *rhs;
+};
+
+struct IDSelectorOr : IDSelector {
+    static constexpr char kName[] = "N5faiss12IDSelectorOrE";
+    const IDSelector *lhs, *rhs;
+};
+
+struct IDSelectorXOr : IDSelector {
+    static constexpr char kName[] = "N5faiss13IDSelectorXOrE";
+    const IDSelector *lhs, *rhs;
+};
+
+struct IDSelectorTranslated : IDSelector {  // an IndexBinaryIDMap's
+    static constexpr char kName[] = "N5faiss20IDSelectorTranslatedE";
+    const std::vector<int64_t>* id_map;  // a reference in FAISS
+    const IDSelector* sel;
 };
 
 struct SearchParameters {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -12,13 +13,10 @@
 namespace dmih {
 namespace {
 
-// Codes of recent adds are only scanned. Few enough that scanning them costs about as much as
-// probing a segment.
-constexpr uint32_t kTail = 2048;
 // A new segment swallows its elders while they are at most this many times its size, so that sizes
 // fall by more than that from one segment to the next: few segments to search, and a code is
 // rebuilt O(log n) times.
-constexpr uint64_t kMergeRatio = 4;
+constexpr uint64_t kMergeRatio = 5;
 // Segments with fewer distinct codes are not worth clusters: a scan of them is a few microseconds.
 constexpr uint32_t kClustered = 8192;
 constexpr uint64_t kMaxCodes = 0xFFFFFFFF;
@@ -30,7 +28,7 @@ double measure_item_ns(const Segment& segment) {
     std::vector<uint64_t> query(static_cast<size_t>(segment.words));
     const Control control;
     Stats unused;  // these are not the user's queries
-    Prober<RangeCollector> prober(part, nullptr, control, unused);
+    Prober<RangeCollector> prober(part, control, unused);
     double best = 1e300;
     for (int round = 0; round < 3; ++round) {  // the first one finds everything out of the caches
         double items = 0;
@@ -56,22 +54,59 @@ double measure_item_ns(const Segment& segment) {
 
 Index::Index(Options options) : options_(std::move(options)), words_(words_for(options_.d)) {}
 
+Index::Change::Change(Index& index, const Control& control)
+    : index_(index), visit_(index.gate_, Gate::Visit::kAlone, control) {}
+
+Index::Change::~Change() {
+    ++index_.version_;
+    if (index_.ntotal_ != nullptr) *index_.ntotal_ = static_cast<int64_t>(index_.size());
+}
+
 void Index::add(uint64_t n, const uint8_t* codes, const Control& control) {
+    const Change change(*this, control);
+    append(n, [&](uint64_t* rows) { bytes_to_rows(codes, n, code_size(), words_, rows); }, control);
+}
+
+void Index::merge(Index& other, const Control& control) {
+    // Two that are merged into each other at once must not wait for each other.
+    const bool first = std::less<>()(this, &other);
+    const Change one(first ? *this : other, control), two(first ? other : *this, control);
+    if (size() == 0 && options_ == other.options_) {
+        segments_.swap(other.segments_);
+        std::swap(tail_, other.tail_);
+        std::swap(tail_base_, other.tail_base_);
+        std::swap(tail_size_, other.tail_size_);
+    } else {
+        append(
+            other.size(), [&](uint64_t* rows) { other.copy_rows(0, nullptr, rows, control); },
+            control);
+    }
+    other.clear();
+}
+
+// n more codes, whose rows write() puts where they are to be.
+void Index::append(uint64_t n, const std::function<void(uint64_t* rows)>& write,
+                   const Control& control) {
     if (n > kMaxCodes - size())
         throw std::length_error("an index holds at most 4294967295 codes, got " +
                                 std::to_string(size()) + " + " + std::to_string(n) +
                                 ": spread them over faiss.IndexBinaryShards");
     if (n == 0) return;
+    const size_t words = static_cast<size_t>(words_);
     if (tail_size_ + n <= kTail) {
-        if (tail_.empty()) tail_ = Buffer<uint64_t>(size_t{kTail} * words_);
-        bytes_to_rows(codes, n, code_size(), words_, tail_.data() + size_t(tail_size_) * words_);
+        if (tail_.empty()) tail_ = Buffer<uint64_t>(kTail * words);
+        write(tail_.data() + tail_size_ * words);
         tail_size_ += static_cast<uint32_t>(n);
         return;
     }
     uint64_t fresh = tail_size_ + n;
     size_t keep = segments_.size();
     while (keep > 0 && segments_[keep - 1]->n <= kMergeRatio * fresh) fresh += segments_[--keep]->n;
-    std::unique_ptr<Segment> segment = build(keep, n, codes, control);
+    const int64_t base = static_cast<int64_t>(size() + n - fresh);
+    Buffer<uint64_t> rows(fresh * words);
+    copy_rows(keep, nullptr, rows.data(), control);
+    write(rows.data() + (fresh - n) * words);
+    std::unique_ptr<Segment> segment = build(keep, base, std::move(rows), control);
     segments_.reserve(keep + 1);
     segments_.resize(keep);  // nothing throws from here on
     tail_base_ = static_cast<uint64_t>(segment->base) + segment->n;
@@ -80,8 +115,11 @@ void Index::add(uint64_t n, const uint8_t* codes, const Control& control) {
 }
 
 void Index::compact(const Control& control) {
+    const Change change(*this, control);
     if (size() == 0 || (segments_.size() == 1 && tail_size_ == 0)) return;
-    std::unique_ptr<Segment> segment = build(0, 0, nullptr, control);
+    Buffer<uint64_t> rows(size() * static_cast<size_t>(words_));
+    copy_rows(0, nullptr, rows.data(), control);
+    std::unique_ptr<Segment> segment = build(0, 0, std::move(rows), control);
     segments_.reserve(1);
     segments_.clear();
     tail_base_ = segment->n;
@@ -89,37 +127,55 @@ void Index::compact(const Control& control) {
     segments_.push_back(std::move(segment));
 }
 
-void Index::reset() {
+void Index::reset(const Control& control) {
+    const Change change(*this, control);
+    clear();
+}
+
+void Index::clear() noexcept {
     segments_.clear();
     tail_ = Buffer<uint64_t>();
     tail_base_ = 0;
     tail_size_ = 0;
 }
 
-// One segment from segments_[first_segment..], the tail and n further codes.
-std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const uint8_t* codes,
-                                      const Control& control) const {
-    auto segment = std::make_unique<Segment>();
-    const bool merging = first_segment < segments_.size();
-    segment->base = merging ? segments_[first_segment]->base : static_cast<int64_t>(tail_base_);
-    segment->n = static_cast<uint32_t>(size() + n - static_cast<uint64_t>(segment->base));
-    segment->words = words_;
+State Index::state(const Control& control) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
+    return {size(), version_};
+}
 
+// The rows of segments_[first_segment..] and of the tail, but for those of the ids in `gone`.
+void Index::copy_rows(size_t first_segment, const Bits* gone, uint64_t* out,
+                      const Control& control) const {
     const size_t words = static_cast<size_t>(words_);
-    Buffer<uint64_t> rows(segment->n * words);
-    uint64_t* out = rows.data();
+    const auto stays = [&](uint64_t id) { return gone == nullptr || !(*gone)[id]; };
     for (size_t s = first_segment; s < segments_.size(); ++s) {
         const Segment& old = *segments_[s];
-        for (uint32_t i = 0; i < old.n; ++i, out += words)
-            std::copy_n(old.codes.data() + old.slot_of(i) * words, words, out);
+        for (uint32_t i = 0; i < old.n; ++i) {
+            if (i % 65536 == 0) control.poll();
+            if (stays(static_cast<uint64_t>(old.base) + i))
+                out = std::copy_n(old.codes.data() + old.slot_of(i) * words, words, out);
+        }
     }
-    out = std::copy_n(tail_.data(), tail_size_ * words, out);
-    bytes_to_rows(codes, n, code_size(), words_, out);
+    for (uint32_t i = 0; i < tail_size_; ++i)
+        if (stays(tail_base_ + i)) out = std::copy_n(tail_.data() + i * words, words, out);
+}
 
+// One segment of these rows, which are to follow segments_[0..first_segment).
+std::unique_ptr<Segment> Index::build(size_t first_segment, int64_t base, Buffer<uint64_t> rows,
+                                      const Control& control) const {
+    auto segment = std::make_unique<Segment>();
+    segment->base = base;
+    segment->n = static_cast<uint32_t>(rows.size() / static_cast<size_t>(words_));
+    segment->built_for = segment->n;
+    segment->words = words_;
     segment->map.slots = segment->n;
     if (options_.mode == Mode::Auto) arrange(*segment, rows, control);
     segment->slots = segment->map.slots;
-    if (segment->codes.empty()) segment->codes = std::move(rows);
+    if (segment->codes.empty())
+        segment->codes = std::move(rows);
+    else
+        rows = Buffer<uint64_t>();
     if (options_.mode == Mode::Scan) return segment;
 
     std::vector<int> cuts = options_.cuts;
@@ -137,14 +193,16 @@ std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const 
     segment->tables =
         build_tables(affordable(wanted, signatures, segment->slots, spent), signatures, options_.d,
                      segment->codes.data(), segment->slots, control);
-    if (options_.mode == Mode::Mih) {
-        segment->front = round_robin_front(segment->tables, segment->slots);
-    } else {
-        segment->front =
-            greedy_front(segment->tables, segment->codes.data(), segment->slots, words_);
-        if (!segment->tables.empty()) segment->front.item_ns = measure_item_ns(*segment);
-    }
+    find_front(*segment);
+    if (options_.mode == Mode::Auto && !segment->tables.empty())
+        segment->front.item_ns = measure_item_ns(*segment);
     return segment;
+}
+
+void Index::find_front(Segment& segment) const {
+    segment.front = options_.mode == Mode::Mih
+                        ? round_robin_front(segment.tables, segment.slots)
+                        : greedy_front(segment.tables, segment.codes.data(), segment.slots, words_);
 }
 
 // Equal codes once, and near ones together.
@@ -204,18 +262,39 @@ const uint64_t* Index::row_of(uint64_t id) const {
     return segment.codes.data() + size_t(slot) * words_;
 }
 
-void Index::reconstruct(int64_t id, uint8_t* code) const {
-    std::memcpy(code, row_of(static_cast<uint64_t>(id)), static_cast<size_t>(code_size()));
+void Index::reconstruct(uint64_t n, const int64_t* ids, uint8_t* codes,
+                        const Control& control) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
+    for (uint64_t i = 0; i < n; ++i)
+        if (ids[i] < 0 || static_cast<uint64_t>(ids[i]) >= size())
+            throw std::out_of_range("id " + std::to_string(ids[i]) +
+                                    " is not in [0, ntotal = " + std::to_string(size()) + ")");
+    const size_t bytes = static_cast<size_t>(code_size());
+    for (uint64_t i = 0; i < n; ++i, codes += bytes)
+        std::memcpy(codes, row_of(static_cast<uint64_t>(ids[i])), bytes);
 }
 
-std::vector<int> Index::cuts_in_use() const {
+void Index::reconstruct_n(int64_t first, int64_t n, uint8_t* codes, const Control& control) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
+    const int64_t ntotal = static_cast<int64_t>(size());
+    if (first < 0 || n < 0 || first > ntotal || n > ntotal - first)
+        throw std::out_of_range(std::to_string(n) + " ids from " + std::to_string(first) +
+                                " on are not in [0, ntotal = " + std::to_string(ntotal) + ")");
+    const size_t bytes = static_cast<size_t>(code_size());
+    for (int64_t id = first; id < first + n; ++id, codes += bytes)
+        std::memcpy(codes, row_of(static_cast<uint64_t>(id)), bytes);
+}
+
+std::vector<int> Index::cuts_in_use(const Control& control) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     std::vector<int> cuts;
     if (!segments_.empty())
         for (const Table& table : segments_.front()->tables) cuts.push_back(table.substring.bits);
     return cuts;
 }
 
-MemoryUsage Index::memory_usage() const {
+MemoryUsage Index::memory_usage(const Control& control) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     MemoryUsage usage;
     for (const auto& segment : segments_) {
         usage.codes += segment->codes.bytes();

@@ -1,13 +1,18 @@
-// The index: parts, growth, and the planner that picks an engine per query and part.
+// The index: parts, growth and removal, and the planner that picks an engine per query and part.
 //
-// Searches are const and may run side by side; whatever changes the index must run alone.
+// Everything may be called from any thread: searches run side by side, whatever changes the index
+// waits for them and runs alone (gate.hpp).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "bits.hpp"
+#include "gate.hpp"
 #include "parallel.hpp"
 #include "part.hpp"
 
@@ -27,6 +32,25 @@ struct Options {
     Mode mode = Mode::Auto;
     std::vector<int> cuts;                  // empty: chosen from the number of codes
     std::optional<uint64_t> memory_budget;  // bytes of tables
+
+    bool operator==(const Options& other) const {
+        return d == other.d && mode == other.mode && cuts == other.cuts &&
+               memory_budget == other.memory_budget;
+    }
+};
+
+// Codes of recent adds are only scanned. Few enough that scanning them costs a lone query about as
+// much as probing a segment (a query of a batch a third of it).
+constexpr uint32_t kTail = 8192;
+
+// Ids mean something in one state of the index: which one, its `version` tells.
+struct State {
+    uint64_t size, version;
+};
+
+struct Selection {
+    Bits ids;  // of the index's size
+    uint64_t version;
 };
 
 struct MemoryUsage {
@@ -39,53 +63,94 @@ struct RangeResults {
     std::vector<float> distances;
 };
 
+struct FilteredParts;
+struct Workload;
+
 class Index {
 public:
     explicit Index(Options options);
 
     const Options& options() const { return options_; }
-    uint64_t size() const { return tail_base_ + tail_size_; }
     int words() const { return words_; }
     int code_size() const { return options_.d / 8; }
+    // Keeps *ntotal at the number of codes: nobody else may change the index meanwhile.
+    void report_size_to(int64_t* ntotal) { ntotal_ = ntotal; }
 
-    // All or nothing: on any exception the index is as it was.
+    // These change the index: all or nothing, on any exception it is as it was.
     void add(uint64_t n, const uint8_t* codes, const Control& control);
-    void reset();
+    // Takes away the selected ids; those after each move down. Returns how many there were, or
+    // nothing: the index is no longer in the state that they were selected in.
+    std::optional<uint64_t> remove(const Selection& selection, const Control& control);
+    // Takes over the codes of `other`, of the same d: they come after those that are here.
+    void merge(Index& other, const Control& control);
+    void reset(const Control& control);
     // Everything into one segment with tables, however small.
     void compact(const Control& control);
 
+    State state(const Control& control) const;
+    // A search whose filter is one of ids throws Outdated if the index has changed since the ids
+    // were selected.
+    struct Outdated : std::exception {};
+
     // D and I as IndexBinaryFlat gives them: ordered by (distance, id), (INT32_MAX, -1) where there
-    // are fewer than k codes.
+    // are fewer than k codes. `codes`, if it is not null, gets those of I, bytes 255 for -1.
     void search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, int64_t* I,
-                const Filter* filter, const Control& control) const;
+                const Filter* filter, const Control& control, uint8_t* codes = nullptr) const;
     // Codes at a distance < radius.
     RangeResults range_search(uint64_t nq, const uint8_t* queries, int radius, const Filter* filter,
                               const Control& control) const;
-    // The code of one id, which must be in [0, size()).
-    void reconstruct(int64_t id, uint8_t* code) const;
+    // The codes of n ids, which must be in [0, size): std::out_of_range otherwise.
+    void reconstruct(uint64_t n, const int64_t* ids, uint8_t* codes, const Control& control) const;
+    void reconstruct_n(int64_t first, int64_t n, uint8_t* codes, const Control& control) const;
 
     // Substring lengths of the largest part with tables; empty where there is none.
-    std::vector<int> cuts_in_use() const;
-    MemoryUsage memory_usage() const;
+    std::vector<int> cuts_in_use(const Control& control) const;
+    MemoryUsage memory_usage(const Control& control) const;
     void force_engine(Engine engine) { engine_ = engine; }
 
 private:
-    std::unique_ptr<Segment> build(uint64_t first_segment, uint64_t n, const uint8_t* codes,
+    // What everything that changes the index begins with: alone until the end of it, when the new
+    // size is told.
+    class Change {
+    public:
+        Change(Index& index, const Control& control);
+        ~Change();
+
+    private:
+        Index& index_;
+        const Gate::Visit visit_;
+    };
+
+    uint64_t size() const { return tail_base_ + tail_size_; }
+    void clear() noexcept;
+    void append(uint64_t n, const std::function<void(uint64_t* rows)>& write,
+                const Control& control);
+    void copy_rows(size_t first_segment, const Bits* gone, uint64_t* out,
+                   const Control& control) const;
+    std::unique_ptr<Segment> build(size_t first_segment, int64_t base, Buffer<uint64_t> rows,
                                    const Control& control) const;
     void arrange(Segment& segment, const Buffer<uint64_t>& rows, const Control& control) const;
+    void find_front(Segment& segment) const;
+    std::unique_ptr<Segment> without(const Segment& old, const Bits& gone,
+                                     const Control& control) const;
     std::vector<Substring> affordable(const std::vector<Substring>& substrings, bool signatures,
                                       uint32_t slots, uint64_t spent) const;
     std::vector<Part> parts() const;
     bool probes(const Part& part) const;
     template <class Collector>
     void run(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,
-             const Filter* filter, int workload, std::vector<Collector>& collectors,
+             const Workload& workload, std::vector<Collector>& collectors,
              const Control& control) const;
+    FilteredParts filtered(const Filter* filter, uint64_t queries, const Workload& workload,
+                           const Control& control) const;
     const uint64_t* row_of(uint64_t id) const;
 
     Options options_;
     int words_;
-    Engine engine_ = Engine::Planned;
+    std::atomic<Engine> engine_{Engine::Planned};
+    Gate gate_;
+    int64_t* ntotal_ = nullptr;
+    uint64_t version_ = 0;
     std::vector<std::unique_ptr<Segment>> segments_;  // ids ascend
     Buffer<uint64_t> tail_;                           // rows of the ids from tail_base_ on
     uint64_t tail_base_ = 0;

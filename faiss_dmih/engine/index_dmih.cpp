@@ -6,6 +6,8 @@
 #include <new>
 #include <string>
 
+#include "selection.hpp"
+
 namespace dmih {
 namespace {
 
@@ -39,40 +41,58 @@ Control control() {
     return Control(faiss_threads(), faiss::InterruptCallback::check);
 }
 
-struct SelectorFilter : Filter {
-    explicit SelectorFilter(const faiss::IDSelector& selector) : selector_(selector) {}
-    bool contains(int64_t id) const override { return selector_.is_member(id); }
-    const faiss::IDSelector& selector_;
-};
-
-// Calls search(filter) with the filter that the parameters ask for, or none.
+// Calls search(filter) with the filter that the parameters ask for, or none; again, if the index
+// has been changed by another thread since ids were selected.
 template <class Search>
-void with_filter(const faiss::SearchParameters* params, Search search) {
+void with_filter(const Index& index, faiss::idx_t queries, const faiss::SearchParameters* params,
+                 const Control& control, Search search) {
     if (params == nullptr || params->sel == nullptr) return search(nullptr);
-    const SelectorFilter filter(*params->sel);
-    search(&filter);
+    const faiss::IDSelector& selector = *params->sel;
+    State state = index.state(control);
+    Filter filter;
+    if (better_asked(selector, state.size, static_cast<uint64_t>(queries))) {
+        const AskedSelector asked(selector, state.size);
+        filter.asked = &asked;
+        try {
+            return search(&filter);
+        } catch (const AskedSelector::TooOften&) {
+        }
+    }
+    for (;; state = index.state(control)) {
+        const Selection selection = select(selector, state, control);
+        filter = {&selection.ids, nullptr, selection.version};
+        try {
+            return search(&filter);
+        } catch (const Index::Outdated&) {
+        }
+    }
 }
 
 }  // namespace
 
-IndexDMIH::IndexDMIH(Options options)
-    : faiss::IndexBinary(options.d), engine_(std::move(options)) {}
+IndexDMIH::IndexDMIH(Options options) : faiss::IndexBinary(options.d), engine_(std::move(options)) {
+    engine_.report_size_to(&ntotal);
+}
 
 void IndexDMIH::train(faiss::idx_t, const uint8_t*) {}  // nothing to learn: always trained
 
 void IndexDMIH::add(faiss::idx_t n, const uint8_t* x) {
-    guarded([&] {
-        engine_.add(static_cast<uint64_t>(n), x, control());
-        ntotal = static_cast<faiss::idx_t>(engine_.size());
-    });
+    guarded([&] { engine_.add(static_cast<uint64_t>(n), x, control()); });
 }
 
 void IndexDMIH::search(faiss::idx_t n, const uint8_t* x, faiss::idx_t k, int32_t* distances,
                        faiss::idx_t* labels, const faiss::SearchParameters* params) const {
+    search_and_reconstruct(n, x, k, distances, labels, nullptr, params);
+}
+
+void IndexDMIH::search_and_reconstruct(faiss::idx_t n, const uint8_t* x, faiss::idx_t k,
+                                       int32_t* distances, faiss::idx_t* labels, uint8_t* recons,
+                                       const faiss::SearchParameters* params) const {
     guarded([&] {
         if (k <= 0) throw faiss::FaissException("k must be at least 1, got " + std::to_string(k));
-        with_filter(params, [&](const Filter* filter) {
-            engine_.search(static_cast<uint64_t>(n), x, k, distances, labels, filter, control());
+        const Control own = control();
+        with_filter(engine_, n, params, own, [&](const Filter* filter) {
+            engine_.search(static_cast<uint64_t>(n), x, k, distances, labels, filter, own, recons);
         });
     });
 }
@@ -81,42 +101,80 @@ void IndexDMIH::range_search(faiss::idx_t n, const uint8_t* x, int radius,
                              faiss::RangeSearchResult* result,
                              const faiss::SearchParameters* params) const {
     guarded([&] {
-        with_filter(params, [&](const Filter* filter) {
-            const RangeResults found =
-                engine_.range_search(static_cast<uint64_t>(n), x, radius, filter, control());
-            // do_allocation takes the number of answers of each query and leaves their limits.
-            for (faiss::idx_t i = 0; i < n; ++i)
-                result->lims[i] = found.lims[i + 1] - found.lims[i];
-            result->do_allocation();
-            std::copy(found.ids.begin(), found.ids.end(), result->labels);
-            std::copy(found.distances.begin(), found.distances.end(), result->distances);
+        const Control own = control();
+        RangeResults found;
+        with_filter(engine_, n, params, own, [&](const Filter* filter) {
+            found = engine_.range_search(static_cast<uint64_t>(n), x, radius, filter, own);
         });
+        // do_allocation takes the number of answers of each query and leaves their limits.
+        for (faiss::idx_t i = 0; i < n; ++i) result->lims[i] = found.lims[i + 1] - found.lims[i];
+        result->do_allocation();
+        std::copy(found.ids.begin(), found.ids.end(), result->labels);
+        std::copy(found.distances.begin(), found.distances.end(), result->distances);
     });
 }
 
 void IndexDMIH::reset() {
-    engine_.reset();
-    ntotal = 0;
+    guarded([&] { engine_.reset(control()); });
+}
+
+size_t IndexDMIH::remove_ids(const faiss::IDSelector& sel) {
+    return guarded([&] {
+        const Control asked = control();
+        for (;;) {  // until nobody else has changed the index meanwhile
+            const Selection selection = select(sel, engine_.state(asked), asked);
+            if (const auto removed = engine_.remove(selection, asked)) return *removed;
+        }
+    });
 }
 
 void IndexDMIH::compact() {
     guarded([&] { engine_.compact(control()); });
 }
 
-void IndexDMIH::check_ids(faiss::idx_t first, faiss::idx_t n) const {
-    if (first < 0 || n < 0 || first > ntotal || n > ntotal - first)
-        throw faiss::FaissException("ids [" + std::to_string(first) + ", " +
-                                    std::to_string(first + n) +
-                                    ") are not in [0, ntotal = " + std::to_string(ntotal) + ")");
+void IndexDMIH::reconstruct(faiss::idx_t key, uint8_t* recons) const {
+    reconstruct_batch(1, &key, recons);
 }
 
-void IndexDMIH::reconstruct(faiss::idx_t key, uint8_t* recons) const {
-    reconstruct_n(key, 1, recons);
+void IndexDMIH::reconstruct_batch(faiss::idx_t n, const faiss::idx_t* keys, uint8_t* recons) const {
+    guarded([&] { engine_.reconstruct(static_cast<uint64_t>(n), keys, recons, control()); });
 }
 
 void IndexDMIH::reconstruct_n(faiss::idx_t i0, faiss::idx_t ni, uint8_t* recons) const {
-    check_ids(i0, ni);
-    for (faiss::idx_t i = 0; i < ni; ++i, recons += code_size) engine_.reconstruct(i0 + i, recons);
+    guarded([&] { engine_.reconstruct_n(i0, ni, recons, control()); });
+}
+
+void IndexDMIH::check_compatible_for_merge(const faiss::IndexBinary& other) const {
+    if (dynamic_cast<const IndexDMIH*>(&other) == nullptr)
+        throw faiss::FaissException(
+            "only an IndexDMIH can be merged into an IndexDMIH: add the codes of others, "
+            "index.add(other.reconstruct_n())");
+    if (&other == this) throw faiss::FaissException("an index cannot be merged into itself");
+    if (other.d != d)
+        throw faiss::FaissException("cannot merge codes of " + std::to_string(other.d) +
+                                    " bits into an index of " + std::to_string(d) + " bits");
+}
+
+void IndexDMIH::merge_from(faiss::IndexBinary& other, faiss::idx_t add_id) {
+    check_compatible_for_merge(other);
+    if (add_id != 0)
+        throw faiss::FaissException(
+            "ids are consecutive, they cannot be moved by add_id = " + std::to_string(add_id) +
+            ": put the index into an IndexBinaryIDMap");
+    guarded([&] { engine_.merge(dynamic_cast<IndexDMIH&>(other).engine_, control()); });
+}
+
+void IndexDMIH::add_sa_codes(faiss::idx_t n, const uint8_t* x, const faiss::idx_t* xids) {
+    if (xids != nullptr) return add_with_ids(n, x, xids);  // which FAISS refuses
+    add(n, x);
+}
+
+MemoryUsage IndexDMIH::memory_usage() const {
+    return engine_.memory_usage(control());
+}
+
+std::vector<int> IndexDMIH::cuts() const {
+    return engine_.cuts_in_use(control());
 }
 
 }  // namespace dmih

@@ -17,16 +17,27 @@ public:
     void range_search(faiss::idx_t n, const uint8_t* x, int radius,
                       faiss::RangeSearchResult* result,
                       const faiss::SearchParameters* params) const override;
+    // Both see one state of the index.
+    void search_and_reconstruct(faiss::idx_t n, const uint8_t* x, faiss::idx_t k,
+                                int32_t* distances, faiss::idx_t* labels, uint8_t* recons,
+                                const faiss::SearchParameters* params) const override;
     void reset() override;
+    // As IndexBinaryFlat's: later ids move down.
+    size_t remove_ids(const faiss::IDSelector& sel) override;
     void reconstruct(faiss::idx_t key, uint8_t* recons) const override;
     void reconstruct_n(faiss::idx_t i0, faiss::idx_t ni, uint8_t* recons) const override;
+    // As IndexFlatCodes has it: the codes of `other` come after those here, and leave it empty.
+    void merge_from(faiss::IndexBinary& other, faiss::idx_t add_id = 0) override;
+    void check_compatible_for_merge(const faiss::IndexBinary& other) const override;
+    void add_sa_codes(faiss::idx_t n, const uint8_t* x, const faiss::idx_t* xids) override;
 
+    void reconstruct_batch(faiss::idx_t n, const faiss::idx_t* keys, uint8_t* recons) const;
     void compact();
+    MemoryUsage memory_usage() const;
+    std::vector<int> cuts() const;
     Index& engine() { return engine_; }
 
 private:
-    void check_ids(faiss::idx_t first, faiss::idx_t n) const;
-
     Index engine_;
 };
 

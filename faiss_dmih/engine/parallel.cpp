@@ -124,12 +124,20 @@ void Pool::work() {
 // Never destroyed: its threads wait for work until the process ends. In a forked child they do not
 // exist and the locks may be held by nobody, so the child starts from a new pool. Made when the
 // module is loaded, before there can be a fork from another thread; it has no threads until used.
+std::atomic<uint32_t> generation{0};
 std::atomic<Pool*> pool{[] {
-    pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
+    pthread_atfork(nullptr, nullptr, [] {
+        pool.store(new Pool);
+        generation.fetch_add(1);
+    });
     return new Pool;
 }()};
 
 }  // namespace
+
+uint32_t process_generation() {
+    return generation.load(std::memory_order_relaxed);
+}
 
 void Control::poll() const {
     if (std::this_thread::get_id() != caller_) {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <thread>
 #include <utility>
@@ -37,5 +38,8 @@ private:
 // threads, everything runs on the calling thread, so that concurrent calls do not wait for each
 // other. A task that lasts longer than some milliseconds polls `control`.
 void parallel_for(const Control& control, size_t n, const std::function<void(size_t)>& task);
+
+// How many forks lie between the process that loaded this module and this one.
+uint32_t process_generation();
 
 }  // namespace dmih

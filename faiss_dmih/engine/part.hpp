@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "bits.hpp"
 #include "clusters.hpp"
 #include "dedup.hpp"
 #include "front.hpp"
@@ -13,47 +15,64 @@
 
 namespace dmih {
 
-// Which ids may be answered.
+// Which ids may be answered: a set of them or, where making one would take longer than the search,
+// something that is asked about one after another, from any thread.
 struct Filter {
-    virtual ~Filter() = default;
-    virtual bool contains(int64_t id) const = 0;
+    struct Asked {
+        virtual ~Asked() = default;
+        virtual bool contains(int64_t id) const = 0;
+    };
+
+    const Bits* ids = nullptr;
+    const Asked* asked = nullptr;
+    uint64_t version = 0;  // the state of the index that `ids` are those of
+
+    bool contains(int64_t id) const {
+        return ids != nullptr ? (*ids)[static_cast<uint64_t>(id)] : asked->contains(id);
+    }
 };
 
 struct Segment {
     int64_t base = 0;  // first id
     uint32_t n = 0;    // ids
     uint32_t slots = 0;
+    uint32_t built_for = 0;  // so many ids, of which some may have been removed since
     int words = 0;
     Buffer<uint64_t> codes;  // one row per slot
     IdMap map;
     Clusters clusters;  // none in small segments
     std::vector<Table> tables;
-    Front front;                      // the order in which `tables` are probed, and at what cost
-    mutable Experiences experiences;  // the planner's
+    Front front;  // the order in which `tables` are probed, and at what cost
+    // The planner's; shared with what is left of this segment after a removal.
+    std::shared_ptr<Experiences> experiences = std::make_shared<Experiences>();
 
     uint32_t slot_of(uint32_t id) const { return map.slot_of.empty() ? id : map.slot_of[id]; }
 };
 
 struct Part {
-    uint32_t number;  // its place in the index, oldest first
+    uint32_t number;  // its place among the parts that are searched
     int64_t base;
     uint32_t slots;
     int words;
     const uint64_t* codes;
-    const Segment* segment;  // null for the tail
+    const Segment* segment;            // null for the tail
+    const Filter* filter = nullptr;    // of the part's ids; null: all may be answered
+    double share = 1;                  // of its ids that may be, about
+    const uint32_t* counts = nullptr;  // how many those are, by slot, if that is known
 
     const uint64_t* code(uint32_t slot) const { return codes + size_t(slot) * words; }
 
     // Slots are ids, one each and in order.
     bool ids_ascend() const { return segment == nullptr || segment->map.ids.empty(); }
+    uint32_t ids() const { return segment == nullptr ? slots : segment->n; }
 
     const Clusters* clusters() const {
         return segment != nullptr && segment->clusters.size() > 0 ? &segment->clusters : nullptr;
     }
 
-    // Calls visit(id) for the slot's ids, ascending, until it returns false.
+    // Calls visit(id) for the slot's ids that may be answered, ascending, until it returns false.
     template <class Visit>
-    void for_each_id(uint32_t slot, const Filter* filter, Visit visit) const {
+    void for_each_id(uint32_t slot, Visit visit) const {
         if (ids_ascend()) {
             const int64_t id = base + slot;
             if (filter == nullptr || filter->contains(id)) visit(id);
@@ -75,14 +94,16 @@ struct Part {
         if (!ids_ascend()) __builtin_prefetch(&segment->map.ids[segment->map.begin_of(slot)]);
     }
 
-    uint64_t count(uint32_t slot, const Filter* filter) const {
+    // The slot's ids that may be answered.
+    uint64_t count(uint32_t slot) const {
+        if (counts != nullptr) return counts[slot];
         if (filter == nullptr) {
             if (ids_ascend()) return 1;
             return segment->map.begin_of(slot + 1) - segment->map.begin_of(slot);
         }
-        uint64_t ids = 0;
-        for_each_id(slot, filter, [&](int64_t) { return ++ids > 0; });
-        return ids;
+        uint64_t out = 0;
+        for_each_id(slot, [&](int64_t) { return ++out > 0; });
+        return out;
     }
 };
 

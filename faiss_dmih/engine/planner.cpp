@@ -56,11 +56,13 @@ int range_workload(int radius, int d) {
     return kHalf + std::min(radius * kHalf / d, kHalf - 1);
 }
 
+Experience& Experiences::at(const ScanCosts& costs, size_t queries, int workload) {
+    return of[queries >= kLarge ? 2 : costs.folding_pays(queries) ? 1 : 0][workload];
+}
+
 Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries, int threads,
                  int workload)
-    : known_(segment.experiences.of[queries >= kLarge             ? 2
-                                    : costs.folding_pays(queries) ? 1
-                                                                  : 0][workload]),
+    : known_(segment.experiences->at(costs, queries, workload)),
       large_(queries >= kLarge),
       queries_(queries),
       threads_(queries < static_cast<size_t>(threads) ? 1 : threads),
@@ -163,6 +165,10 @@ void Planner::learn_probe(double items, double ns) {
     mix(known_.ns, ns, weight);
     mix(known_.items_items, items * items, weight);
     mix(known_.items_ns, items * ns, weight);
+}
+
+void Planner::learn_filtered(Experience& known, double ns) {
+    mix(known.filtered_ns, ns, 1.0 / 4);
 }
 
 void Planner::learn_scan(size_t queries, double ns) {

@@ -48,17 +48,34 @@ struct Experience {
     std::array<std::atomic<float>, kLooks.size()> look_ns{};  // a query, by how far it may look
     std::atomic<uint32_t> best{0};                            // the look of the last large batch
     std::atomic<uint32_t> queries{0}, looks{0}, probes{0};    // how many are in the means
+    // A query whose answers are filtered, by whatever engines; time that passed, not of one thread.
+    std::atomic<float> filtered_ns{0};
 };
 
 // By kind of call (lone queries, small and large batches) and by what is asked for.
 struct Experiences {
     static constexpr int kCalls = 3, kWorkloads = 16;
     Experience of[kCalls][kWorkloads];
+
+    Experience& at(const ScanCosts& costs, size_t queries, int workload);
 };
 
 // Asked for: k nearest, by the magnitude of k; codes within a radius, by its share of d.
 int knn_workload(uint64_t k);
 int range_workload(int radius, int d);
+
+// Asked for: k nearest, or (k = 0) codes within a radius of d.
+struct Workload {
+    uint64_t k;
+    int radius, d;
+
+    // On a part of whose ids so many may be answered: the k nearest of these are found as are k
+    // over that share of all.
+    int of(double share) const {
+        return k == 0 ? range_workload(radius, d)
+                      : knn_workload(static_cast<uint64_t>(static_cast<double>(k) / share));
+    }
+};
 
 // The plan for one call and one segment. next_look, learn and learn_probe may be called from all
 // threads of the call.
@@ -88,6 +105,9 @@ public:
     void learn_probe(double items, double ns);
     // So many queries were scanned together; or none.
     void learn_scan(size_t queries, double ns);
+
+    // A filtered query took so long, by whatever engines.
+    static void learn_filtered(Experience& known, double ns);
 
 private:
     ProbeLimits limits(double look, double scan_ns) const;

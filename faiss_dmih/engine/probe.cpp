@@ -274,7 +274,7 @@ void Prober<Collector>::verify_words() {
         const uint64_t* code = part_.code(slots_[i]);
         const int distance = hamming(code, query_, kWords > 0 ? kWords : part_.words);
         if (distance > collector_->bound() || seen_before(code)) continue;
-        const uint64_t ids = part_.count(slots_[i], filter_);
+        const uint64_t ids = part_.count(slots_[i]);
         if (ids > 0) collector_->add(distance, part_.number, slots_[i], ids);
     }
 }

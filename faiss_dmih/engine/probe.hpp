@@ -16,12 +16,8 @@ namespace dmih {
 template <class Collector>
 class Prober {
 public:
-    Prober(const Part& part, const Filter* filter, const Control& control, Stats& stats)
-        : part_(part),
-          tables_(part.segment->tables),
-          filter_(filter),
-          control_(control),
-          stats_(stats) {}
+    Prober(const Part& part, const Control& control, Stats& stats)
+        : part_(part), tables_(part.segment->tables), control_(control), stats_(stats) {}
     ~Prober();  // adds to `stats`
 
     // Adds to `collector` every code of the part that can still matter to it. Given up: some of
@@ -70,7 +66,6 @@ private:
 
     const Part& part_;
     const std::vector<Table>& tables_;
-    const Filter* filter_;
     const Control& control_;
     Stats& stats_;
     uint64_t probes_ = 0, candidates_ = 0, compared_ = 0;  // over all queries

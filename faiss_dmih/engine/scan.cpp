@@ -58,11 +58,10 @@ struct FirstCodes {
 template <class Collector>
 class Scan {
 public:
-    Scan(const Part& part, const std::vector<const uint64_t*>& queries, const Filter* filter,
+    Scan(const Part& part, const std::vector<const uint64_t*>& queries,
          const std::vector<Collector*>& collectors, const Control& control)
         : part_(part),
           queries_(queries),
-          filter_(filter),
           collectors_(collectors),
           control_(control),
           kernels_(simd::active()),
@@ -132,8 +131,7 @@ private:
             std::lock_guard<std::mutex> lock(merging);
             for (size_t q = 0; q < own.size(); ++q)
                 for (const Found& f : own[q].found())
-                    collectors_[q]->add(f.distance(), f.part(), f.slot(),
-                                        part_.count(f.slot(), filter_));
+                    collectors_[q]->add(f.distance(), f.part(), f.slot(), part_.count(f.slot()));
         });
     }
 
@@ -162,10 +160,9 @@ private:
     void first_bound(size_t q, const uint16_t* to_centre) {
         const uint64_t k = collectors_[q]->k();
         const FirstCodes first(part_, to_centre, k);
-        if (filter_ != nullptr) {
+        if (part_.filter != nullptr) {
             scan_rows(queries_[q], *collectors_[q], first.begin, first.end);
-            collectors_[q]->forget(part_.number,
-                                   [&](uint32_t slot) { return part_.count(slot, filter_); });
+            collectors_[q]->forget(part_.number, [&](uint32_t slot) { return part_.count(slot); });
             return;
         }
         collectors_[q]->lower_bound_to(first.bound(part_, queries_[q], k));
@@ -179,7 +176,7 @@ private:
 
     void hit(Collector& collector, int distance, uint32_t slot) const {
         if (distance > collector.bound()) return;
-        const uint64_t ids = part_.count(slot, filter_);
+        const uint64_t ids = part_.count(slot);
         if (ids > 0) collector.add(distance, part_.number, slot, ids);
     }
 
@@ -276,7 +273,7 @@ private:
                 codes = last.data();
             }
             kernels_.make_planes(codes, part_.words, planes.data());
-            if (at == begin && clusters_ == nullptr && filter_ == nullptr)
+            if (at == begin && clusters_ == nullptr && part_.filter == nullptr)
                 first_block(state, planes.data(), list, at, n);
             else
                 take(state, planes.data(), list, at, n);
@@ -379,7 +376,6 @@ private:
 
     const Part& part_;
     const std::vector<const uint64_t*>& queries_;
-    const Filter* filter_;
     const std::vector<Collector*>& collectors_;
     const Control& control_;
     const Kernels& kernels_;
@@ -393,10 +389,10 @@ private:
 }  // namespace
 
 template <class Collector>
-void scan(const Part& part, const std::vector<const uint64_t*>& queries, const Filter* filter,
+void scan(const Part& part, const std::vector<const uint64_t*>& queries,
           const std::vector<Collector*>& collectors, const Control& control) {
     if (queries.empty() || part.slots == 0) return;
-    Scan<Collector>(part, queries, filter, collectors, control).run();
+    Scan<Collector>(part, queries, collectors, control).run();
 }
 
 template <class Collector>
@@ -417,16 +413,17 @@ double expected_share(const Part& part, const uint64_t* query, const Collector& 
     const double last = within(found.bound());
     if (!Collector::kLearns) return last;
     // It begins with a bound of its own, and finds what lowers it on the way.
-    const FirstCodes first(part, distance.data(), found.k());
-    const double most = within(std::max(found.bound(), first.bound(part, query, found.k())));
+    const uint64_t k = static_cast<uint64_t>(static_cast<double>(found.k()) / part.share);
+    const FirstCodes first(part, distance.data(), k);
+    const double most = within(std::max(found.bound(), first.bound(part, query, k)));
     return (most + last) / 2;
 }
 
 template double expected_share(const Part&, const uint64_t*, const KnnCollector&);
 template double expected_share(const Part&, const uint64_t*, const RangeCollector&);
-template void scan(const Part&, const std::vector<const uint64_t*>&, const Filter*,
+template void scan(const Part&, const std::vector<const uint64_t*>&,
                    const std::vector<KnnCollector*>&, const Control&);
-template void scan(const Part&, const std::vector<const uint64_t*>&, const Filter*,
+template void scan(const Part&, const std::vector<const uint64_t*>&,
                    const std::vector<RangeCollector*>&, const Control&);
 
 }  // namespace dmih

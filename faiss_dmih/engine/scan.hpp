@@ -14,7 +14,7 @@ namespace dmih {
 // Adds to collectors[i] every code of the part that can still matter to queries[i], and none twice:
 // nothing of this part may be in them yet.
 template <class Collector>
-void scan(const Part& part, const std::vector<const uint64_t*>& queries, const Filter* filter,
+void scan(const Part& part, const std::vector<const uint64_t*>& queries,
           const std::vector<Collector*>& collectors, const Control& control);
 
 // The share of the part's codes that a scan is expected to look at for a query, of which `found`

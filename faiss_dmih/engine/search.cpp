@@ -1,11 +1,13 @@
 // The searches of Index: part by part, who is probed and who is scanned (planner.hpp).
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <optional>
 
 #include "collector.hpp"
+#include "filtered.hpp"
 #include "index.hpp"
 #include "planner.hpp"
 #include "probe.hpp"
@@ -35,8 +37,8 @@ struct Queries {
 // The answers of one query, (distance, id) ascending. Codes nearer than the k-th are fewer than k;
 // of those tied with it each slot offers its smallest ids, the smallest of all win. `order` is
 // scratch.
-void write_knn(KnnCollector& collector, const std::vector<Part>& parts, const Filter* filter,
-               uint64_t k, int32_t* D, int64_t* I, std::vector<uint64_t>& order) {
+void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t k, int32_t* D,
+               int64_t* I, std::vector<uint64_t>& order) {
     constexpr int kIdBits = 32;  // an index has fewer than 2^32 codes
     order.clear();
     const std::vector<Found>& found = collector.found();
@@ -46,7 +48,7 @@ void write_knn(KnnCollector& collector, const std::vector<Part>& parts, const Fi
         for (const Found& f : found) {
             if ((f.distance() == collector.bound()) != (tied == 1)) continue;
             uint64_t left = k - nearer;
-            parts[f.part()].for_each_id(f.slot(), filter, [&](int64_t id) {
+            parts[f.part()].for_each_id(f.slot(), [&](int64_t id) {
                 order.push_back(static_cast<uint64_t>(f.distance()) << kIdBits |
                                 static_cast<uint64_t>(id));
                 return --left > 0;
@@ -76,7 +78,6 @@ template <class Collector>
 struct ProbePass {
     const Part& part;
     const std::vector<const uint64_t*>& queries;
-    const Filter* filter;
     std::vector<Collector>& collectors;
     const Control& control;
     std::vector<uint8_t> glanced;  // by query; empty: nobody
@@ -112,7 +113,7 @@ struct ProbePass {
         glanced.resize(queries.size());
         parallel_for(control, (queries.size() + kGroup - 1) / kGroup, [&](size_t g) {
             const size_t end = std::min(queries.size(), (g + 1) * kGroup);
-            Prober<Collector> prober(part, filter, control, stats());
+            Prober<Collector> prober(part, control, stats());
             prober.prepare_glances();
             for (size_t q = g * kGroup; q < end; ++q) {
                 if (q + 2 < end) prober.prefetch_offsets(queries[q + 2]);
@@ -126,7 +127,7 @@ struct ProbePass {
     // What was found, because all of the part is going to be searched again. The bound that it gave
     // is kept.
     void forget(size_t q) const {
-        collectors[q].forget(part.number, [&](uint32_t slot) { return part.count(slot, filter); });
+        collectors[q].forget(part.number, [&](uint32_t slot) { return part.count(slot); });
     }
 
 private:
@@ -140,7 +141,7 @@ private:
         const size_t group = std::clamp<size_t>(some.size() / (2 * threads), 1, kGroup);
         parallel_for(control, (some.size() + group - 1) / group, [&](size_t g) {
             const size_t end = std::min(some.size(), (g + 1) * group);
-            Prober<Collector> prober(part, filter, control, stats());
+            Prober<Collector> prober(part, control, stats());
             const auto start = Clock::now();
             double spent = 0;
             for (size_t i = g * group; i < end; ++i) {
@@ -173,20 +174,21 @@ struct Answer {
 
 // Whether the part has tables that may be used.
 bool Index::probes(const Part& part) const {
-    return part.segment != nullptr && !part.segment->tables.empty() && engine_ != Engine::Scan;
+    return part.segment != nullptr && !part.segment->tables.empty() &&
+           engine_.load(std::memory_order_relaxed) != Engine::Scan;
 }
 
 // Adds to each collector all that can matter to its query, part by part.
 template <class Collector>
 void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,
-                const Filter* filter, int workload, std::vector<Collector>& collectors,
+                const Workload& workload, std::vector<Collector>& collectors,
                 const Control& control) const {
     std::vector<size_t> all(queries.size());
     std::iota(all.begin(), all.end(), size_t{0});
     std::vector<ProbePass<Collector>> passes;
     size_t probing = 0;
     for (const Part& part : parts) {
-        passes.push_back({part, queries, filter, collectors, control, {}});
+        passes.push_back({part, queries, collectors, control, {}});
         probing += probes(part);
     }
     // With several segments a query's neighbours may all be in the last one, and the others would
@@ -196,10 +198,12 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             if (probes(pass.part)) pass.glance();
     for (const ProbePass<Collector>& pass : passes) {
         const Part& part = pass.part;
+        const auto began = Clock::now();
         std::optional<Planner> planner;
-        if (probes(part) && engine_ == Engine::Planned && options_.mode == Mode::Auto)
+        if (probes(part) && engine_.load(std::memory_order_relaxed) == Engine::Planned &&
+            options_.mode == Mode::Auto)
             planner.emplace(*part.segment, scan_costs(words_), queries.size(), control.threads(),
-                            workload);
+                            workload.of(part.share));
         const std::vector<size_t> left =
             probes(part) ? pass.run(all, planner ? &*planner : nullptr) : all;
         std::vector<const uint64_t*> left_queries;
@@ -211,17 +215,21 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
         }
         if (probes(part)) stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
         const auto start = Clock::now();
-        if (!left.empty()) scan(part, left_queries, filter, left_collectors, control);
+        if (!left.empty()) scan(part, left_queries, left_collectors, control);
         if (planner) planner->learn_scan(left.size(), nanoseconds_since(start));
+        if (part.filter != nullptr && part.segment != nullptr)
+            learn_filtered(part, queries.size(), workload, nanoseconds_since(began));
     }
     stats().queries.fetch_add(queries.size(), std::memory_order_relaxed);
 }
 
 void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, int64_t* I,
-                   const Filter* filter, const Control& control) const {
+                   const Filter* filter, const Control& control, uint8_t* codes) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     const uint64_t found = std::min<uint64_t>(static_cast<uint64_t>(k), size()) + 256;
     const uint64_t at_once = std::clamp<uint64_t>(kFoundAtOnce / found, 1, kQueriesAtOnce);
-    const std::vector<Part> all = parts();
+    const Workload workload{static_cast<uint64_t>(k), 0, options_.d};
+    const FilteredParts all = filtered(filter, std::min(nq, at_once), workload, control);
     for (uint64_t first = 0; first < nq; first += at_once) {
         const uint64_t n = std::min(at_once, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
@@ -231,36 +239,48 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         collectors.reserve(n);
         for (uint64_t q = 0; q < n; ++q)
             collectors.emplace_back(k, options_.d, &histograms[q * distances]);
-        run(all, rows.at, filter, knn_workload(static_cast<uint64_t>(k)), collectors, control);
+        run(all.parts, rows.at, workload, collectors, control);
         constexpr size_t kGroup = 64;
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
             std::vector<uint64_t> order;
             for (size_t q = g * kGroup; q < std::min<size_t>(n, (g + 1) * kGroup); ++q) {
                 const size_t out = (first + q) * static_cast<size_t>(k);
-                write_knn(collectors[q], all, filter, static_cast<uint64_t>(k), D + out, I + out,
+                write_knn(collectors[q], all.parts, static_cast<uint64_t>(k), D + out, I + out,
                           order);
             }
         });
+    }
+    if (codes == nullptr) return;
+    const size_t bytes = static_cast<size_t>(code_size());
+    for (uint64_t i = 0; i < nq * static_cast<uint64_t>(k); ++i, codes += bytes) {
+        if (I[i] < 0)
+            std::memset(codes, 0xFF, bytes);
+        else
+            std::memcpy(codes, row_of(static_cast<uint64_t>(I[i])), bytes);
     }
 }
 
 RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius,
                                  const Filter* filter, const Control& control) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     RangeResults out;
     out.lims.assign(nq + 1, 0);
     if (radius <= 0) return out;
     const int bound = std::min(radius - 1, options_.d);
-    const std::vector<Part> all = parts();
+    const Workload workload{0, bound, options_.d};
+    const FilteredParts filtered_parts =
+        filtered(filter, std::min(nq, kQueriesAtOnce), workload, control);
+    const std::vector<Part>& all = filtered_parts.parts;
     std::vector<Answer> answers;
     for (uint64_t first = 0; first < nq; first += kQueriesAtOnce) {
         const uint64_t n = std::min(kQueriesAtOnce, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
         std::vector<RangeCollector> collectors(n, RangeCollector(bound));
-        run(all, rows.at, filter, range_workload(bound, options_.d), collectors, control);
+        run(all, rows.at, workload, collectors, control);
         for (uint64_t q = 0; q < n; ++q) {
             answers.clear();
             for (const Found& f : collectors[q].found())
-                all[f.part()].for_each_id(f.slot(), filter, [&](int64_t id) {
+                all[f.part()].for_each_id(f.slot(), [&](int64_t id) {
                     answers.push_back({id, f.distance()});
                     return true;
                 });

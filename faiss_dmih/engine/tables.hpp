@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "bits.hpp"
 #include "buffer.hpp"
 #include "hamming.hpp"
 #include "parallel.hpp"
@@ -45,5 +46,8 @@ size_t table_bytes(const Substring& substring, uint32_t slots, bool signatures);
 // One table per substring of codes of d bits, built side by side.
 std::vector<Table> build_tables(const std::vector<Substring>& substrings, bool signatures, int d,
                                 const uint64_t* codes, uint32_t slots, const Control& control);
+
+// The slots that are kept, numbered anew.
+Table without(const Table& table, const Kept& slots, const Control& control);
 
 }  // namespace dmih

@@ -79,6 +79,7 @@ def test_growth_asks_after_every_kind_of_add(monkeypatch):
         *[("search", 3000)] * 3,
         *[("add", 3000 // 7 + (i < 3000 % 7)) for i in range(7)],
         *[("search", 3000)] * 3,
+        *[("search", 3000)] * 3,  # after adds one by one, which are not made from Python
         ("add", 1),
         *[("search", 3001)] * 3,
         ("add", 30),
@@ -87,7 +88,8 @@ def test_growth_asks_after_every_kind_of_add(monkeypatch):
     assert log == a_round * 2
     goals = [figure.what for figure in result.figures if figure.goal == "speed"]
     assert goals == [
-        f"speed after {what}, of that after one add" for what in ("7 adds", "1 more", "30 more")
+        f"speed after {what}, of that after one add"
+        for what in ("7 adds", "one by one", "1 more", "30 more")
     ]
     assert TrialResult.read({**vars(result), "figures": []}).title == GROWTH.title
 
