@@ -54,6 +54,12 @@ public:
     static Clusters build(const uint64_t* codes, uint32_t slots, int words, const Control& control,
                           Buffer<uint32_t>& order);
 
+    // All but the centres, as a file has it: first_, ring_at_ and rings_ one after the other.
+    std::vector<uint32_t> rings() const;
+    // Out of a file. False, and nothing in `out`: they are no clusters of that many slots.
+    static bool from(Buffer<uint64_t> centres, const Buffer<uint32_t>& rings, uint32_t slots,
+                     int words, Clusters& out);
+
 private:
     uint32_t begin_of(uint32_t centre) const { return rings_[ring_at_[centre]]; }
 

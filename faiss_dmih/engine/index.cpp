@@ -12,9 +12,6 @@
 namespace dmih {
 namespace {
 
-// Codes of recent adds are only scanned. Few enough that scanning them costs about as much as
-// probing a segment.
-constexpr uint32_t kTail = 2048;
 // A new segment swallows its elders while they are at most this many times its size, so that sizes
 // fall by more than that from one segment to the next: few segments to search, and a code is
 // rebuilt O(log n) times.
@@ -56,7 +53,19 @@ double measure_item_ns(const Segment& segment) {
 
 Index::Index(Options options) : options_(std::move(options)), words_(words_for(options_.d)) {}
 
+double Segment::item_ns() const {
+    std::call_once(measured_, [this] { item_ns_ = measure_item_ns(*this); });
+    return item_ns_;
+}
+
+void Index::check_mutable() const {
+    if (mapped())
+        throw std::runtime_error(
+            "this index is mapped from a file and cannot be changed: its copy() can");
+}
+
 void Index::add(uint64_t n, const uint8_t* codes, const Control& control) {
+    check_mutable();
     if (n > kMaxCodes - size())
         throw std::length_error("an index holds at most 4294967295 codes, got " +
                                 std::to_string(size()) + " + " + std::to_string(n) +
@@ -80,6 +89,7 @@ void Index::add(uint64_t n, const uint8_t* codes, const Control& control) {
 }
 
 void Index::compact(const Control& control) {
+    check_mutable();
     if (size() == 0 || (segments_.size() == 1 && tail_size_ == 0)) return;
     std::unique_ptr<Segment> segment = build(0, 0, nullptr, control);
     segments_.reserve(1);
@@ -90,6 +100,7 @@ void Index::compact(const Control& control) {
 }
 
 void Index::reset() {
+    check_mutable();
     segments_.clear();
     tail_ = Buffer<uint64_t>();
     tail_base_ = 0;
@@ -99,14 +110,11 @@ void Index::reset() {
 // One segment from segments_[first_segment..], the tail and n further codes.
 std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const uint8_t* codes,
                                       const Control& control) const {
-    auto segment = std::make_unique<Segment>();
     const bool merging = first_segment < segments_.size();
-    segment->base = merging ? segments_[first_segment]->base : static_cast<int64_t>(tail_base_);
-    segment->n = static_cast<uint32_t>(size() + n - static_cast<uint64_t>(segment->base));
-    segment->words = words_;
-
+    const int64_t base =
+        merging ? segments_[first_segment]->base : static_cast<int64_t>(tail_base_);
     const size_t words = static_cast<size_t>(words_);
-    Buffer<uint64_t> rows(segment->n * words);
+    Buffer<uint64_t> rows((size() + n - static_cast<uint64_t>(base)) * words);
     uint64_t* out = rows.data();
     for (size_t s = first_segment; s < segments_.size(); ++s) {
         const Segment& old = *segments_[s];
@@ -115,7 +123,19 @@ std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const 
     }
     out = std::copy_n(tail_.data(), tail_size_ * words, out);
     bytes_to_rows(codes, n, code_size(), words_, out);
+    uint64_t spent = 0;
+    for (size_t s = 0; s < first_segment; ++s)
+        for (const Table& table : segments_[s]->tables) spent += table.bytes();
+    return build_of(base, std::move(rows), spent, control);
+}
 
+// One segment of these codes. `spent`: bytes of the tables of the others.
+std::unique_ptr<Segment> Index::build_of(int64_t base, Buffer<uint64_t> rows, uint64_t spent,
+                                         const Control& control) const {
+    auto segment = std::make_unique<Segment>();
+    segment->base = base;
+    segment->n = static_cast<uint32_t>(rows.size() / static_cast<size_t>(words_));
+    segment->words = words_;
     segment->map.slots = segment->n;
     if (options_.mode == Mode::Auto) arrange(*segment, rows, control);
     segment->slots = segment->map.slots;
@@ -126,9 +146,6 @@ std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const 
     if (cuts.empty())
         cuts = options_.mode == Mode::Mih ? default_cuts(options_.d, segment->n)
                                           : cheapest_cuts(options_.d, segment->slots);
-    uint64_t spent = 0;
-    for (size_t s = 0; s < first_segment; ++s)
-        for (const Table& table : segments_[s]->tables) spent += table.bytes();
     const std::vector<Substring> wanted = substrings_of(cuts);
     // Signatures of random codes differ in half their bits: no help to searches that end farther.
     const bool signatures = options_.mode == Mode::Auto &&
@@ -142,7 +159,7 @@ std::unique_ptr<Segment> Index::build(uint64_t first_segment, uint64_t n, const 
     } else {
         segment->front =
             greedy_front(segment->tables, segment->codes.data(), segment->slots, words_);
-        if (!segment->tables.empty()) segment->front.item_ns = measure_item_ns(*segment);
+        if (!segment->tables.empty()) segment->item_ns();
     }
     return segment;
 }
@@ -195,6 +212,7 @@ std::vector<Part> Index::parts() const {
 }
 
 const uint64_t* Index::row_of(uint64_t id) const {
+    if (mapped()) return image_.rows + id * static_cast<size_t>(words_);
     if (id >= tail_base_) return tail_.data() + (id - tail_base_) * words_;
     auto after = std::upper_bound(
         segments_.begin(), segments_.end(), static_cast<int64_t>(id),

@@ -33,6 +33,14 @@ struct MemoryUsage {
     uint64_t codes = 0, ids = 0, clusters = 0, tables = 0, tail = 0;
 };
 
+// The file that an index is mapped from, or the part of one.
+struct Image {
+    std::shared_ptr<const void> owner;
+    const uint8_t* data = nullptr;
+    size_t size = 0;
+    const uint64_t* rows = nullptr;  // in id order
+};
+
 struct RangeResults {
     std::vector<uint64_t> lims;  // nq + 1
     std::vector<int64_t> ids;    // ascending within a query
@@ -41,6 +49,10 @@ struct RangeResults {
 
 class Index {
 public:
+    // Codes of recent adds are only scanned. Few enough that scanning them costs about as much as
+    // probing a segment.
+    static constexpr uint32_t kTail = 2048;
+
     explicit Index(Options options);
 
     const Options& options() const { return options_; }
@@ -48,6 +60,7 @@ public:
     int words() const { return words_; }
     int code_size() const { return options_.d / 8; }
 
+    // The mutators raise where the index is mapped from a file.
     // All or nothing: on any exception the index is as it was.
     void add(uint64_t n, const uint8_t* codes, const Control& control);
     void reset();
@@ -68,10 +81,15 @@ public:
     std::vector<int> cuts_in_use() const;
     MemoryUsage memory_usage() const;
     void force_engine(Engine engine) { engine_ = engine; }
+    bool mapped() const { return image_.data != nullptr; }
 
 private:
+    friend class Storage;  // storage.cpp
+
     std::unique_ptr<Segment> build(uint64_t first_segment, uint64_t n, const uint8_t* codes,
                                    const Control& control) const;
+    std::unique_ptr<Segment> build_of(int64_t base, Buffer<uint64_t> rows, uint64_t spent,
+                                      const Control& control) const;
     void arrange(Segment& segment, const Buffer<uint64_t>& rows, const Control& control) const;
     std::vector<Substring> affordable(const std::vector<Substring>& substrings, bool signatures,
                                       uint32_t slots, uint64_t spent) const;
@@ -82,6 +100,7 @@ private:
              const Filter* filter, int workload, std::vector<Collector>& collectors,
              const Control& control) const;
     const uint64_t* row_of(uint64_t id) const;
+    void check_mutable() const;
 
     Options options_;
     int words_;
@@ -90,6 +109,7 @@ private:
     Buffer<uint64_t> tail_;                           // rows of the ids from tail_base_ on
     uint64_t tail_base_ = 0;
     uint32_t tail_size_ = 0;
+    Image image_;  // none, if the index is in memory
 };
 
 }  // namespace dmih

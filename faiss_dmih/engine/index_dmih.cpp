@@ -35,10 +35,6 @@ int faiss_threads() {
     return omp_get_max_threads != nullptr ? std::max(omp_get_max_threads(), 1) : 1;
 }
 
-Control control() {
-    return Control(faiss_threads(), faiss::InterruptCallback::check);
-}
-
 struct SelectorFilter : Filter {
     explicit SelectorFilter(const faiss::IDSelector& selector) : selector_(selector) {}
     bool contains(int64_t id) const override { return selector_.is_member(id); }
@@ -55,6 +51,10 @@ void with_filter(const faiss::SearchParameters* params, Search search) {
 
 }  // namespace
 
+Control faiss_control() {
+    return Control(faiss_threads(), faiss::InterruptCallback::check);
+}
+
 IndexDMIH::IndexDMIH(Options options)
     : faiss::IndexBinary(options.d), engine_(std::move(options)) {}
 
@@ -62,7 +62,7 @@ void IndexDMIH::train(faiss::idx_t, const uint8_t*) {}  // nothing to learn: alw
 
 void IndexDMIH::add(faiss::idx_t n, const uint8_t* x) {
     guarded([&] {
-        engine_.add(static_cast<uint64_t>(n), x, control());
+        engine_.add(static_cast<uint64_t>(n), x, faiss_control());
         ntotal = static_cast<faiss::idx_t>(engine_.size());
     });
 }
@@ -72,7 +72,8 @@ void IndexDMIH::search(faiss::idx_t n, const uint8_t* x, faiss::idx_t k, int32_t
     guarded([&] {
         if (k <= 0) throw faiss::FaissException("k must be at least 1, got " + std::to_string(k));
         with_filter(params, [&](const Filter* filter) {
-            engine_.search(static_cast<uint64_t>(n), x, k, distances, labels, filter, control());
+            engine_.search(static_cast<uint64_t>(n), x, k, distances, labels, filter,
+                           faiss_control());
         });
     });
 }
@@ -83,7 +84,7 @@ void IndexDMIH::range_search(faiss::idx_t n, const uint8_t* x, int radius,
     guarded([&] {
         with_filter(params, [&](const Filter* filter) {
             const RangeResults found =
-                engine_.range_search(static_cast<uint64_t>(n), x, radius, filter, control());
+                engine_.range_search(static_cast<uint64_t>(n), x, radius, filter, faiss_control());
             // do_allocation takes the number of answers of each query and leaves their limits.
             for (faiss::idx_t i = 0; i < n; ++i)
                 result->lims[i] = found.lims[i + 1] - found.lims[i];
@@ -95,12 +96,12 @@ void IndexDMIH::range_search(faiss::idx_t n, const uint8_t* x, int radius,
 }
 
 void IndexDMIH::reset() {
-    engine_.reset();
+    guarded([&] { engine_.reset(); });
     ntotal = 0;
 }
 
 void IndexDMIH::compact() {
-    guarded([&] { engine_.compact(control()); });
+    guarded([&] { engine_.compact(faiss_control()); });
 }
 
 void IndexDMIH::check_ids(faiss::idx_t first, faiss::idx_t n) const {

@@ -6,6 +6,9 @@
 
 namespace dmih {
 
+// With FAISS's number of threads, stopped by what stops FAISS's own searches.
+Control faiss_control();
+
 class IndexDMIH : public faiss::IndexBinary {
 public:
     explicit IndexDMIH(Options options);
@@ -22,6 +25,8 @@ public:
     void reconstruct_n(faiss::idx_t i0, faiss::idx_t ni, uint8_t* recons) const override;
 
     void compact();
+    // After the engine has been filled from a file.
+    void filled() { ntotal = static_cast<faiss::idx_t>(engine_.size()); }
     Index& engine() { return engine_; }
 
 private:

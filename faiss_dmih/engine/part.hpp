@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "clusters.hpp"
@@ -31,7 +32,15 @@ struct Segment {
     Front front;                      // the order in which `tables` are probed, and at what cost
     mutable Experiences experiences;  // the planner's
 
+    // What an item costs here, in nanoseconds. Measured when it is first asked for: that touches
+    // pages of a mapped file.
+    double item_ns() const;
+
     uint32_t slot_of(uint32_t id) const { return map.slot_of.empty() ? id : map.slot_of[id]; }
+
+private:
+    mutable std::once_flag measured_;
+    mutable double item_ns_ = 0;
 };
 
 struct Part {
@@ -60,9 +69,11 @@ struct Part {
             return;
         }
         const IdMap& map = segment->map;
-        const uint32_t end = map.begin_of(slot + 1);
-        for (uint32_t i = map.begin_of(slot); i < end; ++i) {
-            const int64_t id = base + map.ids[i];
+        const auto [begin, end] = map.list(slot);
+        for (uint32_t i = begin; i < end; ++i) {
+            const uint32_t in_segment = map.ids[i];
+            if (in_segment >= segment->n) damaged();
+            const int64_t id = base + in_segment;
             if ((filter == nullptr || filter->contains(id)) && !visit(id)) return;
         }
     }
@@ -78,7 +89,8 @@ struct Part {
     uint64_t count(uint32_t slot, const Filter* filter) const {
         if (filter == nullptr) {
             if (ids_ascend()) return 1;
-            return segment->map.begin_of(slot + 1) - segment->map.begin_of(slot);
+            const auto [begin, end] = segment->map.list(slot);
+            return end - begin;
         }
         uint64_t ids = 0;
         for_each_id(slot, filter, [&](int64_t) { return ++ids > 0; });

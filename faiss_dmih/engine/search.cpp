@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "collector.hpp"
+#include "damage.hpp"
 #include "index.hpp"
 #include "planner.hpp"
 #include "probe.hpp"
@@ -36,7 +37,7 @@ struct Queries {
 // of those tied with it each slot offers its smallest ids, the smallest of all win. `order` is
 // scratch.
 void write_knn(KnnCollector& collector, const std::vector<Part>& parts, const Filter* filter,
-               uint64_t k, int32_t* D, int64_t* I, std::vector<uint64_t>& order) {
+               uint64_t ntotal, uint64_t k, int32_t* D, int64_t* I, std::vector<uint64_t>& order) {
     constexpr int kIdBits = 32;  // an index has fewer than 2^32 codes
     order.clear();
     const std::vector<Found>& found = collector.found();
@@ -51,6 +52,7 @@ void write_knn(KnnCollector& collector, const std::vector<Part>& parts, const Fi
                                 static_cast<uint64_t>(id));
                 return --left > 0;
             });
+            if (order.size() > ntotal) damaged();
         }
     }
     const size_t answers = std::min<uint64_t>(order.size(), k);
@@ -237,8 +239,8 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
             std::vector<uint64_t> order;
             for (size_t q = g * kGroup; q < std::min<size_t>(n, (g + 1) * kGroup); ++q) {
                 const size_t out = (first + q) * static_cast<size_t>(k);
-                write_knn(collectors[q], all, filter, static_cast<uint64_t>(k), D + out, I + out,
-                          order);
+                write_knn(collectors[q], all, filter, size(), static_cast<uint64_t>(k), D + out,
+                          I + out, order);
             }
         });
     }
@@ -259,11 +261,13 @@ RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius
         run(all, rows.at, filter, range_workload(bound, options_.d), collectors, control);
         for (uint64_t q = 0; q < n; ++q) {
             answers.clear();
-            for (const Found& f : collectors[q].found())
+            for (const Found& f : collectors[q].found()) {
                 all[f.part()].for_each_id(f.slot(), filter, [&](int64_t id) {
                     answers.push_back({id, f.distance()});
                     return true;
                 });
+                if (answers.size() > size()) damaged();
+            }
             std::sort(answers.begin(), answers.end());
             for (const Answer& answer : answers) {
                 out.ids.push_back(answer.id);
