@@ -36,7 +36,6 @@ else:  # the native module cannot even be loaded where FAISS differs
         simd_level,
         stats,
     )
-
     from faiss_dmih.storage import read_index, write_index
 
     _faiss_hooks.install(_faiss)

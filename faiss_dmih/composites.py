@@ -206,5 +206,6 @@ def _inverted_file(node: Node, quantizer: Any) -> Any:
     placeholder = index.quantizer
     index.quantizer = quantizer
     _give(quantizer)
-    placeholder.this.acquire()  # to be deleted with its Python object
+    # Not by acquire(): SWIG would then count an owner of its module less than there are.
+    faiss.IndexBinary.__swig_destroy__(placeholder)
     return index

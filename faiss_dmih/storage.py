@@ -169,7 +169,7 @@ class _StreamOut:
 class _MemoryOut(_StreamOut):
     def __init__(self, size: int) -> None:
         self.data: NDArray[np.uint8] = np.empty(size, np.uint8)
-        self._left = memoryview(self.data)
+        self._left = self.data.data
         super().__init__(self._put)
 
     def _put(self, piece: memoryview) -> None:
@@ -210,8 +210,8 @@ class _FileIn:
 
     def read(self, n: int) -> NDArray[np.uint8]:
         out = np.empty(n, np.uint8)
-        view = memoryview(out)
-        while view and (got := os.preadv(self._file, [view[:_CHUNK]], self._at)):
+        view = out.data
+        while len(view) > 0 and (got := os.preadv(self._file, [view[:_CHUNK]], self._at)):
             view = view[got:]
             self._at += got
         return out[: n - len(view)]

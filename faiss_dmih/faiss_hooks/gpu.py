@@ -2,7 +2,7 @@
 
 Only faiss-gpu has them. Its C++ knows its own kinds of index only, so that ours are answered for
 before it is asked: `index_binary_cpu_to_gpu` and `index_binary_cpu_to_gpu_multiple` also take an
-IndexDMIH, by its `to_gpu(device)`; `index_binary_gpu_to_cpu` any index that has a method `to_cpu()`.
+IndexDMIH, by its `to_gpu(device)`; `index_binary_gpu_to_cpu` any index with a method `to_cpu()`.
 Of several devices each gets a replica or, if `options.shard`, a shard, in the composites that FAISS
 puts its own indexes in.
 """

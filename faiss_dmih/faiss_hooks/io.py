@@ -61,7 +61,7 @@ def _read(original: Function, faiss: Any) -> Function:
 
 def _wants_mapping(faiss: Any, io_flags: int) -> bool:
     mmap = faiss.IO_FLAG_MMAP
-    return io_flags & mmap == mmap or io_flags & faiss.IO_FLAG_MMAP_IFC != 0
+    return bool(io_flags & mmap == mmap or io_flags & faiss.IO_FLAG_MMAP_IFC)
 
 
 def _serialize(original: Function, faiss: Any) -> Function:

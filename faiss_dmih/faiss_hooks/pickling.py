@@ -1,8 +1,8 @@
 """Pickling and copying FAISS's composites that hold one of ours.
 
 FAISS's binary indexes cannot be pickled ("cannot pickle SwigPyObject"), and those without ours in
-them still cannot: whoever unpickles them needs no faiss_dmih, and gets none by surprise. Ours reduce
-to a function of this package, so that unpickling imports it.
+them still cannot: whoever unpickles them needs no faiss_dmih, and gets none by surprise. Ours
+reduce to a function of this package, so that unpickling imports it.
 """
 
 from __future__ import annotations
