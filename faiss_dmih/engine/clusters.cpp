@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "hamming.hpp"
 #include "simd/kernels.hpp"
 
 namespace dmih {
@@ -182,6 +183,18 @@ bool Clusters::from(Buffer<uint64_t> centres, const Buffer<uint32_t>& rings, uin
     out.first_.assign(rings.data(), at);
     out.ring_at_.assign(at, begin);
     out.rings_.assign(begin, end);
+    return true;
+}
+
+bool Clusters::are_of(const uint64_t* codes, int words) const {
+    const size_t row = static_cast<size_t>(words);
+    for (uint32_t c = 0; c < size(); ++c) {
+        const uint64_t* const centre = centres_.data() + c * row;
+        int distance = first_[c];
+        for (uint32_t r = ring_at_[c]; r + 1 < ring_at_[c + 1]; ++r, ++distance)
+            for (uint32_t slot = rings_[r]; slot < rings_[r + 1]; ++slot)
+                if (hamming(codes + slot * row, centre, words) != distance) return false;
+    }
     return true;
 }
 

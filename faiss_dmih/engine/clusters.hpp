@@ -59,6 +59,8 @@ public:
     // Out of a file. False, and nothing in `out`: they are no clusters of that many slots.
     static bool from(Buffer<uint64_t> centres, const Buffer<uint32_t>& rings, uint32_t slots,
                      int words, Clusters& out);
+    // Whether each of these codes is as far from its centre as its place says.
+    bool are_of(const uint64_t* codes, int words) const;
 
 private:
     uint32_t begin_of(uint32_t centre) const { return rings_[ring_at_[centre]]; }

@@ -192,8 +192,11 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
         probing += probes(part);
     }
     // With several segments a query's neighbours may all be in the last one, and the others would
-    // be searched without a bound.
-    if (Collector::kLearns && probing > 1 && options_.mode == Mode::Auto)
+    // be searched without a bound. But where slots are ids a scan takes it that what was found
+    // before has smaller ids, and growth leaves no such segment before another one; a file may.
+    const auto in_order = [](const Part& part) { return part.ids_ascend(); };
+    if (Collector::kLearns && probing > 1 && options_.mode == Mode::Auto &&
+        std::none_of(parts.begin(), parts.end() - 1, in_order))
         for (ProbePass<Collector>& pass : passes)
             if (probes(pass.part)) pass.glance();
     for (const ProbePass<Collector>& pass : passes) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -10,25 +11,35 @@ namespace {
 // Far more than growth leaves; each takes some kilobytes of memory, whatever the file says.
 constexpr size_t kMaxSegments = 1024;
 
-// Buckets follow each other, and every entry is a slot.
-bool is_sound(const Table& table, uint32_t slots) {
+// Whether it is the table that building it of these codes would give.
+bool is_sound(const Table& table, const Segment& segment, const Control& control) {
     const uint32_t* const begin = table.offsets.data();
     const uint32_t* const end = begin + table.offsets.size();
-    if (*begin != 0 || end[-1] != slots || !std::is_sorted(begin, end)) return false;
-    uint32_t largest = 0;
-    for (size_t i = 0; i < table.slots.size(); ++i) largest = std::max(largest, table.slots[i]);
-    return largest < slots;
+    if (*begin != 0 || end[-1] != segment.slots || !std::is_sorted(begin, end)) return false;
+    Buffer<uint32_t> next(table.offsets);
+    const bool signing = !table.signatures.empty();
+    for (uint32_t s = 0; s < segment.slots; ++s) {
+        if (s % 65536 == 0) control.poll();
+        const uint64_t* const code = segment.codes.data() + size_t{s} * segment.words;
+        const uint32_t key = table.substring.of(code);
+        const uint32_t at = next[key]++;
+        if (at >= table.offsets[key + 1] || table.slots[at] != s) return false;
+        if (signing && table.signatures[at] != table.signature.of(code)) return false;
+    }
+    return true;
 }
 
 }  // namespace
 
-Assembler::Assembler(const Contents& contents, const Pieces& pieces, bool mapped)
+Assembler::Assembler(const Contents& contents, const Pieces& pieces, bool mapped,
+                     const Control& control)
     : d_(contents.options.d),
       words_(static_cast<size_t>(words_for(d_))),
       mode_(contents.options.mode),
       ntotal_(contents.ntotal),
       pieces_(pieces),
       mapped_(mapped),
+      control_(control),
       codes_(std::make_shared<Buffer<uint64_t>>()) {
     pieces_.get(tags::kCodes, 0, *codes_);
 }
@@ -125,7 +136,8 @@ bool Assembler::find_clusters(uint32_t number, Segment& out) const {
     Buffer<uint32_t> rings;
     return pieces_.get(tags::kCentres, number, centres) &&
            pieces_.get(tags::kRings, number, rings) &&
-           Clusters::from(std::move(centres), rings, out.slots, out.words, out.clusters);
+           Clusters::from(std::move(centres), rings, out.slots, out.words, out.clusters) &&
+           (mapped_ || out.clusters.are_of(out.codes.data(), out.words));
 }
 
 bool Assembler::find_tables(const PartEntry& part, uint32_t number, Segment& out) const {
@@ -147,10 +159,15 @@ bool Assembler::find_tables(const PartEntry& part, uint32_t number, Segment& out
         if ((part.has & kHasSigns) != 0 &&
             !pieces_.get(tags::kSigns, number, t, part.slots, table.signatures))
             return false;
-        if (!mapped_ && !is_sound(table, part.slots)) return false;
         out.tables.push_back(std::move(table));
     }
-    return find_front(number, out);
+    if (!find_front(number, out)) return false;
+    std::atomic<bool> sound{true};
+    if (!mapped_)
+        parallel_for(control_, out.tables.size(), [&](size_t t) {
+            if (!is_sound(out.tables[t], out, control_)) sound = false;
+        });
+    return sound;
 }
 
 // Any order of steps is right (front.hpp) that raises the radius of a table by one at each of them,

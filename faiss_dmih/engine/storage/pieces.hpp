@@ -44,11 +44,12 @@ private:
     std::map<Key, Piece> pieces_;
 };
 
-// Segments out of sections. Read in full, whatever the engine relies on is verified; mapped, only
-// what is small: the rest is checked where it is used (damage.hpp).
+// Segments out of sections. Read in full they are compared with the codes, so that answers are
+// right whatever the file says; mapped, only what is small is looked at, and the rest is checked
+// where it is used (damage.hpp).
 class Assembler {
 public:
-    Assembler(const Contents& contents, const Pieces& pieces, bool mapped);
+    Assembler(const Contents& contents, const Pieces& pieces, bool mapped, const Control& control);
 
     // As the file lists them. Empty where that makes no sense, and where there are none.
     std::vector<PartEntry> parts() const;
@@ -72,6 +73,7 @@ private:
     const uint64_t ntotal_;
     const Pieces& pieces_;
     const bool mapped_;
+    const Control& control_;
     std::shared_ptr<Buffer<uint64_t>> codes_;  // what views of them own
 };
 

@@ -112,6 +112,16 @@ void check_sections(const Contents& contents) {
               " for " + text(contents.ntotal) + " codes of " + text(row));
 }
 
+// Distances would count them.
+void check_unused_bits(const Contents& contents, const Buffer<uint64_t>& rows) {
+    const int used = contents.options.d % 64;
+    if (used == 0) return;
+    const size_t words = static_cast<size_t>(words_for(contents.options.d));
+    uint64_t unused = 0;
+    for (size_t last = words - 1; last < rows.size(); last += words) unused |= rows[last] >> used;
+    check(unused == 0, "bits of its rows are set beyond the " + text(contents.options.d) + " used");
+}
+
 // What a reader has a use for. Rows are made of the codes.
 bool is_wanted(const Tag& tag) {
     using namespace tags;
@@ -206,7 +216,8 @@ uint32_t Storage::read(const Contents& contents, Source& source, Index& index,
     }
     walk.to(contents.size);
 
-    const Assembler assembler(contents, pieces, false);
+    const Assembler assembler(contents, pieces, false, control);
+    check_unused_bits(contents, assembler.rows(0, contents.ntotal));
     const Options options = index.options_;
     // For what has to be built.
     index.options_.memory_budget =
@@ -249,7 +260,8 @@ uint32_t Storage::map(const Contents& contents, Image image, Index& index) {
     Pieces pieces;
     for (const SectionEntry& section : contents.sections)
         pieces.put(section, image.owner, image.data + section.offset);
-    const Assembler assembler(contents, pieces, true);
+    const Control alone;
+    const Assembler assembler(contents, pieces, true, alone);
     uint64_t next = 0;
     uint32_t plain = 0;
     const std::vector<PartEntry> parts = assembler.parts();
