@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,23 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         return index
 
     @classmethod
+    def _opened(cls, this: Any, faulty: int) -> IndexDMIH:
+        """The same for one out of a file, of which so many segments were not whole."""
+        index = cls._of(this)
+        if faulty:
+            what = (
+                "are searched by a scan: read the file in full to build them anew"
+                if index.mapped
+                else "have been built anew: write the index again to be rid of it"
+            )
+            warnings.warn(
+                f"{faulty} segments of the index were damaged or not whole, and {what}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return index
+
+    @classmethod
     def from_flat(
         cls,
         flat: faiss.IndexBinaryFlat,
@@ -123,7 +141,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
 
         Of a mapped index (`faiss_dmih.read_index`) too: its file is then read in full.
         """
-        return IndexDMIH._of(_engine.copy_index(self))
+        return IndexDMIH._opened(*_engine.copy_index(self))
 
     def __copy__(self) -> IndexDMIH:
         return self.copy()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,12 +74,13 @@ def read_index(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
             ``mmap`` they are done without, and searches are slower.
     """
     path = os.fspath(path)
-    if not is_ours(path):
-        return faiss.read_index_binary(path, faiss.IO_FLAG_MMAP_IFC if mmap else 0)
     with open(path, "rb") as file, _naming(path):
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        fd = file.fileno()
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             return _decode(_StreamIn(lambda view: file.readinto(view) or 0))
-        return _decode(_FileIn(file.fileno(), mmap))
+        if is_magic(os.pread(fd, 4, 0)):
+            return _decode(_FileIn(fd, mmap))
+    return faiss.read_index_binary(path, faiss.IO_FLAG_MMAP_IFC if mmap else 0)
 
 
 def serialize(index: Any) -> NDArray[np.uint8]:
@@ -336,7 +336,7 @@ def _decode(source: _In) -> Any:
         # A look ahead: the engine reads a leaf from its first byte.
         magic = _peek(source)
     if magic == LEAF:
-        return _opened(*source.leaf(left if left is not None else 0))
+        return IndexDMIH._opened(*source.leaf(left if left is not None else 0))
     if magic != COMPOSITE:
         raise ValueError(
             f"this is no index of faiss_dmih: it begins with {magic!r}, expected "
@@ -383,7 +383,7 @@ def _decode_node(source: _In, left: int, depth: int) -> tuple[Any, int]:
             f"{left} bytes are left"
         )
     if kind == DMIH:
-        payload: Any = _opened(*source.leaf(size))
+        payload: Any = IndexDMIH._opened(*source.leaf(size))
     else:
         payload = source.read(size)
         if len(payload) < size:
@@ -405,22 +405,6 @@ def _decode_node(source: _In, left: int, depth: int) -> tuple[Any, int]:
     if kind in (FAISS, IVF) and is_magic(payload[:4].tobytes()):
         raise ValueError(f"not a sound index: a node ({kind}) that is not FAISS's")
     return composites.put_together(node, inner), used
-
-
-def _opened(this: Any, faulty: int) -> IndexDMIH:
-    index = IndexDMIH._of(this)
-    if faulty:
-        what = (
-            "are searched by a scan: read the file in full to build them anew"
-            if index.mapped
-            else "have been built anew: write the index again to be rid of it"
-        )
-        warnings.warn(
-            f"{faulty} segments of the index were damaged or not whole, and {what}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return index
 
 
 def _check_index(index: Any) -> None:

@@ -1,4 +1,4 @@
-"""Compiles the fuzzer: `python tests/fuzz/build.py FOLDER`, then FOLDER/fuzz; `make fuzz` runs it."""
+"""Compiles the fuzzer: `python tests/fuzz/build.py FOLDER` makes FOLDER/fuzz."""
 
 from __future__ import annotations
 

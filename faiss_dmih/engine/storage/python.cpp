@@ -200,17 +200,17 @@ PyObject* map_file(PyObject*, PyObject* args) {
     return filled.to_python();
 }
 
-// copy_index(index): one in memory.
+// copy_index(index): one in memory, as the others return it.
 PyObject* copy_index(PyObject*, PyObject* object) {
     IndexDMIH* const index = index_of(object);
-    std::unique_ptr<IndexDMIH> copy;
+    Filled copy;
     if (index == nullptr || !without_gil([&] {
-            copy = std::make_unique<IndexDMIH>(index->engine().options());
-            Storage::copy(index->engine(), copy->engine(), faiss_control());
-            copy->filled();
+            copy.index = std::make_unique<IndexDMIH>(index->engine().options());
+            copy.faulty = Storage::copy(index->engine(), copy.index->engine(), faiss_control());
+            copy.index->filled();
         }))
         return nullptr;
-    return to_python(copy.release());
+    return copy.to_python();
 }
 
 // stored_size(index)

@@ -283,11 +283,11 @@ uint32_t Storage::map(const Contents& contents, Image image, Index& index) {
     return plain;
 }
 
-void Storage::copy(const Index& index, Index& out, const Control& control) {
+uint32_t Storage::copy(const Index& index, Index& out, const Control& control) {
     if (index.mapped()) {
         MemorySource source(index.image_.data, index.image_.size);
-        read(read_contents(source), source, out, control);
-        return;
+        const Contents contents = read_contents(source);
+        return read(contents, source, out, control);
     }
     for (const auto& segment : index.segments_) {
         auto copy = std::make_unique<Segment>();
@@ -306,6 +306,7 @@ void Storage::copy(const Index& index, Index& out, const Control& control) {
     out.tail_ = Buffer<uint64_t>(index.tail_);
     out.tail_base_ = index.tail_base_;
     out.tail_size_ = index.tail_size_;
+    return 0;
 }
 
 std::vector<bool> Storage::damage(const Contents& contents, Source& source,

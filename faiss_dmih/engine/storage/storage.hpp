@@ -99,7 +99,8 @@ public:
     static uint32_t map(const Contents& contents, Image image, Index& index);
 
     // A copy in memory, into an index that is empty and has been made with the same options.
-    static void copy(const Index& index, Index& out, const Control& control);
+    // Returns what read() does.
+    static uint32_t copy(const Index& index, Index& out, const Control& control);
 
     // Which sections are damaged.
     static std::vector<bool> damage(const Contents& contents, Source& source,
