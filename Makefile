@@ -2,6 +2,7 @@
 # make test   lint, type check, all tests; what CI runs
 # make lint   formatting, ruff, mypy, clang-format
 # make format rewrite the sources in the project's format
+# make fuzz   a million mutated index files, under sanitizers (FUZZ=runs)
 # make dist   sdist and wheel in dist/
 # make gpu-check   what needs a GPU, in eight minutes and without network, of wheels in WHEELS;
 #             results in OUT (docs/gpu.md)
@@ -11,9 +12,10 @@ BIN := $(VENV)/bin
 WHEELS ?= wheels
 OUT ?= gpu-check-out
 ENGINE := $(shell find faiss_dmih/engine -name '*.?pp')
-CUDA := $(shell find cuda tests/gpu -name '*.cu' -o -name '*.cuh' -o -name '*.?pp')
+FUZZ ?= 1000000
+CUDA := $(shell find cuda tests/gpu tests/fuzz -name '*.cu' -o -name '*.cuh' -o -name '*.?pp')
 
-.PHONY: demo test lint format dist gpu-check clean
+.PHONY: demo test lint format fuzz dist gpu-check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -32,6 +34,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(ENGINE) $(CUDA)
+
+fuzz:
+	$(PYTHON) tests/fuzz/build.py build/fuzz
+	cd build/fuzz && ./fuzz $(CURDIR)/tests/fuzz/seeds runs $(FUZZ)
 
 dist: $(VENV)/.installed-dev
 	$(BIN)/python -m build --outdir dist .

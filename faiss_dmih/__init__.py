@@ -36,6 +36,7 @@ else:  # the native module cannot even be loaded where FAISS differs
         simd_level,
         stats,
     )
+    from faiss_dmih.storage import read_index, write_index
 
     _faiss_hooks.install(_faiss)
     _faiss_hooks.install_search_and_reconstruct(_faiss)
@@ -46,11 +47,13 @@ __all__ = [
     "__version__",
     "available_simd_levels",
     "codes",
+    "read_index",
     "reference",
     "reset_stats",
     "set_simd_level",
     "simd_level",
     "stats",
+    "write_index",
 ]
 _CUDA = ("GpuIDMap", "GpuIndexDMIH", "GpuReplicas", "GpuShards")
 

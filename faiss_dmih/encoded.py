@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from faiss_dmih import codes
 from faiss_dmih.folders import atomic_folder
 from faiss_dmih.index import IndexDMIH
+from faiss_dmih.storage import read_index, write_index
 
 if TYPE_CHECKING:
     from faiss_dmih.encoders import Encoder
 
-FORMAT, VERSION = "faiss_dmih encoded index", 1
+FORMAT, VERSION = "faiss_dmih encoded index", 2
 
 
 class StaleCodes(ValueError):
@@ -203,10 +204,12 @@ class EncodedIndex:
         return made
 
     def save(self, folder: str | Path) -> None:
-        """Encoder, codes, ids and names into one folder, all of it or nothing. Neither tables nor
-        the kind of index are kept: load() makes the default one."""
+        """Encoder, index, codes, ids and names into one folder, all of it or nothing. An index on a
+        GPU is saved as its copy in host memory."""
+        index = self.index.to_cpu() if hasattr(self.index, "to_cpu") else self.index
         with atomic_folder(Path(folder)) as scratch:
             self.encoder.save(scratch / "encoder")
+            write_index(index, scratch / "index.ibdm")
             np.save(scratch / "codes.npy", self._codes)
             np.save(scratch / "ids.npy", self._ids)
             if self._names is not None:
@@ -217,14 +220,16 @@ class EncodedIndex:
     @classmethod
     def load(cls, folder: str | Path) -> EncodedIndex:
         """From the folder that save() has made. Raises FileNotFoundError or ValueError, as
-        ``load_encoder`` does, and ValueError where codes and ids do not belong together."""
+        ``load_encoder`` and ``read_index`` do, and ValueError where index, codes and ids do not
+        belong together. Of a folder of version 1, which has no index in it, the index is a new one
+        of the default kind."""
         from faiss_dmih.encoders import load_encoder
 
         source = Path(folder)
         if not (source / "index.json").is_file():
             raise FileNotFoundError(f"{source} holds no encoded index: there is no index.json")
         said = json.loads((source / "index.json").read_text())
-        if said.get("format") != FORMAT or said.get("version") != VERSION:
+        if said.get("format") != FORMAT or said.get("version") not in (1, VERSION):
             raise ValueError(
                 f"{source}/index.json is of format {said.get('format')!r} version "
                 f"{said.get('version')!r}, expected {FORMAT!r} version {VERSION}"
@@ -239,7 +244,14 @@ class EncodedIndex:
                 f"{source}/codes.npy holds {packed.dtype} {packed.shape}, expected uint8 "
                 f"({len(ids)}, {width}), as ids.npy and index.json say"
             )
-        if packed.shape[1] == loaded.encoder.bits // 8:
+        if said["version"] == VERSION:
+            loaded.index = read_index(source / "index.ibdm")
+            if (loaded.index.ntotal, loaded.index.d) != (len(ids), 8 * width):
+                raise ValueError(
+                    f"{source}/index.ibdm holds {loaded.index.ntotal} codes of {loaded.index.d} "
+                    f"bits, expected {len(ids)} of {8 * width}, as codes.npy has them"
+                )
+        elif packed.shape[1] == loaded.encoder.bits // 8:
             loaded.index.add(packed)
         loaded._codes, loaded._ids, loaded._fingerprints = packed, ids.astype(np.int64), marks
         if (source / "names.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     half-way. A change either happens or, on any exception, leaves the index as it was.
 
     Args:
-        d: bits of a code, a multiple of 8 in [8, 4096].
+        d: bits of a code, a multiple of 8 in [8, 4096]. Or a ``faiss.IndexBinaryFlat``, whose codes
+            the index then begins with.
         cuts: lengths in bits of the consecutive substrings that the hash tables are made of; they
             sum to d, each in [1, 26]. An encoder trained for certain substrings gives its own.
             By default floor(d / log2(n)) nearly equal ones for n codes, as in the papers, more
@@ -60,13 +62,18 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
 
     def __init__(
         self,
-        d: int,
+        d: int | faiss.IndexBinaryFlat,
         *,
         cuts: Sequence[int] | None = None,
         mode: str = "auto",
         memory_budget: int | None = None,
     ) -> None:
-        d = check_d(d)
+        flat = faiss.downcast_IndexBinary(d) if isinstance(d, faiss.IndexBinary) else None
+        if flat is not None and not isinstance(flat, faiss.IndexBinaryFlat):
+            raise TypeError(
+                f"got a {type(flat).__name__}, expected a number of bits or a faiss.IndexBinaryFlat"
+            )
+        d = check_d(d if flat is None else flat.d)
         mode = check_mode(mode)
         checked_cuts = check_cuts(cuts, d)
         memory_budget = _check_budget(memory_budget, mode)
@@ -74,6 +81,87 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         self._cuts = checked_cuts
         self._mode = mode
         self._memory_budget = memory_budget
+        if flat is not None and flat.ntotal > 0:
+            codes = faiss.rev_swig_ptr(flat.xb.data(), flat.ntotal * flat.code_size)
+            self.add(codes.reshape(flat.ntotal, flat.code_size))
+
+    @classmethod
+    def _of(cls, this: Any) -> IndexDMIH:
+        """The Python face of a native index that there is already."""
+        index = cls.__new__(cls)
+        index.this = this
+        _, index._mode, cuts, index._memory_budget, _ = _engine.options(this)
+        index._cuts = cuts or None
+        return index
+
+    @classmethod
+    def _opened(cls, this: Any, faulty: int) -> IndexDMIH:
+        """The same for one out of a file, of which so many segments were not whole."""
+        index = cls._of(this)
+        if faulty:
+            what = (
+                "are searched by a scan: read the file in full to build them anew"
+                if index.mapped
+                else "have been built anew: write the index again to be rid of it"
+            )
+            warnings.warn(
+                f"{faulty} segments of the index were damaged or not whole, and {what}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return index
+
+    @classmethod
+    def from_flat(
+        cls,
+        flat: faiss.IndexBinaryFlat,
+        *,
+        cuts: Sequence[int] | None = None,
+        mode: str = "auto",
+        memory_budget: int | None = None,
+    ) -> IndexDMIH:
+        """An index of the same codes, the same as ``IndexDMIH(flat)``; TypeError for other
+        indexes.
+
+        >>> flat = faiss.IndexBinaryFlat(64)
+        >>> flat.add(np.zeros((3, 8), np.uint8))
+        >>> IndexDMIH.from_flat(flat).ntotal
+        3
+        """
+        if not isinstance(flat, faiss.IndexBinary):
+            raise TypeError(f"got a {type(flat).__name__}, expected a faiss.IndexBinaryFlat")
+        return cls(flat, cuts=cuts, mode=mode, memory_budget=memory_budget)
+
+    def to_flat(self) -> faiss.IndexBinaryFlat:
+        """A ``faiss.IndexBinaryFlat`` of the same codes."""
+        flat = faiss.IndexBinaryFlat(self.d)
+        at_once = 1 << 20
+        for first in range(0, self.ntotal, at_once):
+            flat.add(self.reconstruct_n(first, min(at_once, self.ntotal - first)))
+        return flat
+
+    def copy(self) -> IndexDMIH:
+        """A copy in memory, of the same codes and options.
+
+        Of a mapped index (`faiss_dmih.read_index`) too: its file is then read in full.
+        """
+        return IndexDMIH._opened(*_engine.copy_index(self))
+
+    def __copy__(self) -> IndexDMIH:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> IndexDMIH:
+        return self.copy()
+
+    def __reduce__(self) -> Any:
+        from faiss_dmih.storage import deserialize, serialize
+
+        return deserialize, (serialize(self),)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the index is mapped from a file, and read-only."""
+        return _engine.options(self)[4]
 
     @property
     def mode(self) -> str:

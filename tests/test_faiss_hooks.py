@@ -90,7 +90,7 @@ def to_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         return OnDevice(index, device, 0, index.ntotal)
 
     monkeypatch.setattr(IndexDMIH, "to_gpu", copy)
-    monkeypatch.setattr(faiss_hooks, "copy_to_gpu", OnDevice)
+    monkeypatch.setattr(faiss_hooks.gpu, "copy_to_gpu", OnDevice)
 
 
 def filled() -> Any:

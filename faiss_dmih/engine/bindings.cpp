@@ -17,8 +17,10 @@
 #include "scan_costs.hpp"
 #include "simd/kernels.hpp"
 #include "stats.hpp"
+#include "storage/python.hpp"
 
 namespace nb = nanobind;
+using dmih::index_of;
 using dmih::IndexDMIH;
 using dmih::PythonIndex;
 using dmih::without_gil;
@@ -35,12 +37,6 @@ swig_type_info* swig_type(const std::string& name) {
     throw nb::import_error(("FAISS's Python module does not tell SWIG about " + name).c_str());
 }
 
-// To Python, which owns it from here on.
-nb::object to_python(faiss::IndexBinary* index) {
-    return nb::steal(
-        SWIG_NewPointerObj(index, swig.index_binary, SWIG_POINTER_OWN | SWIG_POINTER_NOSHADOW));
-}
-
 nb::object make(int d, const std::string& mode, std::vector<int> cuts,
                 std::optional<uint64_t> memory_budget) {
     dmih::Options options;
@@ -50,16 +46,7 @@ nb::object make(int d, const std::string& mode, std::vector<int> cuts,
                                     : dmih::Mode::Auto;
     options.cuts = std::move(cuts);
     options.memory_budget = memory_budget;
-    return to_python(new IndexDMIH(std::move(options)));
-}
-
-IndexDMIH* index_of(PyObject* object) {
-    void* pointer = nullptr;
-    if (SWIG_IsOK(SWIG_ConvertPtr(object, &pointer, swig.index_binary, 0)))
-        if (auto* index = dynamic_cast<IndexDMIH*>(static_cast<faiss::IndexBinary*>(pointer)))
-            return index;
-    PyErr_SetString(PyExc_TypeError, "expected an IndexDMIH");
-    return nullptr;
+    return nb::steal(dmih::to_python(new IndexDMIH(std::move(options))));
 }
 
 IndexDMIH& of(nb::handle object) {
@@ -240,7 +227,7 @@ PyMethodDef unlocked_functions[] = {
     {nullptr, nullptr, 0, nullptr}};
 
 nb::object make_python_index(int d, int64_t key) {
-    return to_python(new PythonIndex(d, key));
+    return nb::steal(dmih::to_python(new PythonIndex(d, key)));
 }
 
 void set_ntotal(nb::handle object, int64_t ntotal) {
@@ -290,12 +277,26 @@ nb::dict statistics() {
 
 }  // namespace
 
+PyObject* dmih::to_python(faiss::IndexBinary* index) {
+    return SWIG_NewPointerObj(index, swig.index_binary, SWIG_POINTER_OWN | SWIG_POINTER_NOSHADOW);
+}
+
+IndexDMIH* dmih::index_of(PyObject* object) {
+    void* pointer = nullptr;
+    if (SWIG_IsOK(SWIG_ConvertPtr(object, &pointer, swig.index_binary, 0)))
+        if (auto* index = dynamic_cast<IndexDMIH*>(static_cast<faiss::IndexBinary*>(pointer)))
+            return index;
+    PyErr_SetString(PyExc_TypeError, "expected an IndexDMIH");
+    return nullptr;
+}
+
 NB_MODULE(_engine, m) {
     swig = {swig_type("faiss::IndexBinary"), swig_type("faiss::IDSelector"),
             swig_type("faiss::SearchParameters")};
     m.def("make", &make, nb::arg("d"), nb::arg("mode"), nb::arg("cuts"),
           nb::arg("memory_budget").none());
     if (PyModule_AddFunctions(m.ptr(), unlocked_functions) != 0) throw nb::python_error();
+    if (PyModule_AddFunctions(m.ptr(), dmih::storage_functions) != 0) throw nb::python_error();
     m.def("make_python_index", &make_python_index);
     m.def("set_ntotal", &set_ntotal);
     m.def("force_engine", &force_engine);

@@ -1,11 +1,14 @@
 // Memory for codes and tables: aligned to cache lines, not filled with zeros, on huge pages when
-// large (random access to a table of many megabytes is bound by the TLB otherwise).
+// large (random access to a table of many megabytes is bound by the TLB otherwise). Or a view of
+// memory that others own too: a part of a file that is mapped, or was read as one.
 #pragma once
 
 #include <sys/mman.h>
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -28,14 +31,27 @@ public:
         if (align == kHuge) madvise(data_, bytes, MADV_HUGEPAGE);  // a wish: failing is no error
     }
 
+    // A view: `owner` keeps the memory. It must not be written to where the owner's must not.
+    Buffer(std::shared_ptr<const void> owner, const T* data, size_t size)
+        : data_(const_cast<T*>(data)), size_(size), owner_(std::move(owner)) {}
+
+    // Of its own memory, whatever the other one is.
+    explicit Buffer(const Buffer& other) : Buffer(other.size_) {
+        if (size_ > 0) std::memcpy(data_, other.data_, bytes());
+    }
     Buffer(Buffer&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+        : data_(std::exchange(other.data_, nullptr)),
+          size_(std::exchange(other.size_, 0)),
+          owner_(std::move(other.owner_)) {}
     Buffer& operator=(Buffer&& other) noexcept {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
+        std::swap(owner_, other.owner_);
         return *this;
     }
-    ~Buffer() { std::free(data_); }
+    ~Buffer() {
+        if (owner_ == nullptr) std::free(data_);
+    }
 
     T* data() { return data_; }
     const T* data() const { return data_; }
@@ -48,6 +64,7 @@ public:
 private:
     T* data_ = nullptr;
     size_t size_ = 0;
+    std::shared_ptr<const void> owner_;  // of a view; otherwise null
 };
 
 }  // namespace dmih

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "hamming.hpp"
 #include "simd/kernels.hpp"
 
 namespace dmih {
@@ -151,6 +152,50 @@ Clusters Clusters::build(const uint64_t* codes, uint32_t slots, int words, const
     order = Buffer<uint32_t>(slots);
     for (uint32_t i = 0; i < slots; ++i) order[place[centre[i] * width + distance[i]]++] = i;
     return out;
+}
+
+std::vector<uint32_t> Clusters::rings() const {
+    std::vector<uint32_t> out(first_.begin(), first_.end());
+    out.insert(out.end(), ring_at_.begin(), ring_at_.end());
+    out.insert(out.end(), rings_.begin(), rings_.end());
+    return out;
+}
+
+bool Clusters::from(Buffer<uint64_t> centres, const Buffer<uint32_t>& rings, uint32_t slots,
+                    int words, Clusters& out) {
+    const size_t count = centres.size() / static_cast<size_t>(words);
+    if (count == 0 || count > kMaxCentres || centres.size() % static_cast<size_t>(words) != 0 ||
+        rings.size() < 2 * count + 1)
+        return false;
+    const uint32_t* const at = rings.data() + count;
+    const uint32_t* const begin = at + count + 1;
+    const uint32_t* const end = rings.data() + rings.size();
+    // Each cluster has rings, the last of them its end; together they are all slots.
+    if (at[0] != 0 || at[count] != end - begin) return false;
+    for (size_t c = 0; c < count; ++c) {
+        if (at[c + 1] <= at[c] || at[c + 1] > at[count]) return false;
+        const uint64_t longest = static_cast<uint64_t>(words) * 64 + 2;
+        if (rings[c] > longest || at[c + 1] - at[c] > longest - rings[c]) return false;
+        if (begin[at[c]] != (c == 0 ? 0 : begin[at[c] - 1])) return false;
+    }
+    if (!std::is_sorted(begin, end) || end[-1] != slots) return false;
+    out.centres_ = std::move(centres);
+    out.first_.assign(rings.data(), at);
+    out.ring_at_.assign(at, begin);
+    out.rings_.assign(begin, end);
+    return true;
+}
+
+bool Clusters::are_of(const uint64_t* codes, int words) const {
+    const size_t row = static_cast<size_t>(words);
+    for (uint32_t c = 0; c < size(); ++c) {
+        const uint64_t* const centre = centres_.data() + c * row;
+        int distance = first_[c];
+        for (uint32_t r = ring_at_[c]; r + 1 < ring_at_[c + 1]; ++r, ++distance)
+            for (uint32_t slot = rings_[r]; slot < rings_[r + 1]; ++slot)
+                if (hamming(codes + slot * row, centre, words) != distance) return false;
+    }
+    return true;
 }
 
 void Clusters::shells(uint32_t begin, uint32_t end, std::vector<Shell>& out) const {

@@ -57,6 +57,13 @@ public:
 
     // The slots that are kept, numbered anew: in the same clusters, of which some may be empty.
     Clusters without(const Kept& slots) const;
+    // All but the centres, as a file has it: first_, ring_at_ and rings_ one after the other.
+    std::vector<uint32_t> rings() const;
+    // Out of a file. False, and nothing in `out`: they are no clusters of that many slots.
+    static bool from(Buffer<uint64_t> centres, const Buffer<uint32_t>& rings, uint32_t slots,
+                     int words, Clusters& out);
+    // Whether each of these codes is as far from its centre as its place says.
+    bool are_of(const uint64_t* codes, int words) const;
 
 private:
     uint32_t begin_of(uint32_t centre) const { return rings_[ring_at_[centre]]; }

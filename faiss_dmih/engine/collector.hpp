@@ -50,7 +50,7 @@ public:
         found_.emplace_back(distance, part, slot);
         histogram_[distance] += static_cast<uint32_t>(count);
         within_ += count;
-        while (within_ - histogram_[bound_] >= k_) within_ -= histogram_[bound_--];
+        while (bound_ > 0 && within_ - histogram_[bound_] >= k_) within_ -= histogram_[bound_--];
         if (found_.size() >= prune_at_) prune();
     }
 

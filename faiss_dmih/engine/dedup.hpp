@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "bits.hpp"
 #include "buffer.hpp"
+#include "damage.hpp"
 #include "parallel.hpp"
 
 namespace dmih {
@@ -19,6 +21,12 @@ struct IdMap {
     Buffer<uint32_t> ids;         // ids by slot, ascending within a slot
 
     uint32_t begin_of(uint32_t slot) const { return list_begin.empty() ? slot : list_begin[slot]; }
+    // The places in `ids` of a slot: begin, end.
+    std::pair<uint32_t, uint32_t> list(uint32_t slot) const {
+        const uint32_t begin = begin_of(slot), end = begin_of(slot + 1);
+        if (begin > end || end > ids.size()) damaged();
+        return {begin, end};
+    }
     void prefetch(uint32_t slot) const {
         if (!list_begin.empty()) __builtin_prefetch(&list_begin[slot]);
     }

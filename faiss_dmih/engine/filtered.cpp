@@ -33,9 +33,10 @@ double in_place_ns(const Part& part, const ScanCosts& costs, uint64_t queries, i
     return known > 0 ? std::min(known, kMost * scanned) : kHoped * scanned;
 }
 
-// The codes of a part's `ids` selected ids in one place. No tables: it is scanned.
+// The codes of a part's `ids` selected ids in one place. No tables: it is scanned. `rows`, if it is
+// not null, are those of all ids: a mapped segment does not say which slot an id has.
 std::unique_ptr<Segment> gather(const Part& part, const Bits& selected, uint32_t ids,
-                                const Control& control) {
+                                const uint64_t* rows, const Control& control) {
     auto out = std::make_unique<Segment>();
     out->base = part.base;
     out->n = out->slots = out->map.slots = ids;
@@ -52,8 +53,9 @@ std::unique_ptr<Segment> gather(const Part& part, const Bits& selected, uint32_t
         const uint32_t end = static_cast<uint32_t>(std::min<uint64_t>((c + 1) * kChunk, ids));
         for (uint32_t i = static_cast<uint32_t>(c) * kChunk; i < end; ++i) {
             const uint32_t id = out->map.ids[i];
-            const uint32_t slot = part.segment == nullptr ? id : part.segment->slot_of(id);
-            const uint64_t* code = part.code(slot);
+            const uint64_t* code =
+                rows != nullptr ? rows + (base + id) * words
+                                : part.code(part.segment == nullptr ? id : part.segment->slot_of(id));
             for (size_t w = 0; w < words; ++w) out->codes[i * words + w] = code[w];
         }
     });
@@ -64,6 +66,11 @@ Buffer<uint32_t> count_ids(const Part& part, const Bits& selected) {
     Buffer<uint32_t> out(part.slots);
     std::memset(out.data(), 0, out.bytes());
     const uint64_t base = static_cast<uint64_t>(part.base);
+    if (part.segment->map.slot_of.empty()) {  // mapped
+        for (uint32_t slot = 0; slot < part.slots; ++slot)
+            part.for_each_id(slot, [&](int64_t) { return ++out[slot] > 0; });
+        return out;
+    }
     selected.each(base, base + part.ids(), [&](uint64_t id) {
         ++out[part.segment->slot_of(static_cast<uint32_t>(id - base))];
     });
@@ -113,7 +120,8 @@ FilteredParts Index::filtered(const Filter* filter, uint64_t queries, const Work
         const double gathered = kGather * static_cast<double>(ids) / asked +
                                 scan_ns(static_cast<double>(ids), costs, queries, threads);
         if (gathered < in_place_ns(part, costs, queries, threads, workload)) {
-            out.gathered.push_back(gather(part, *filter->ids, static_cast<uint32_t>(ids), control));
+            out.gathered.push_back(gather(part, *filter->ids, static_cast<uint32_t>(ids),
+                                          image_.rows, control));
             const Segment& own = *out.gathered.back();
             out.parts.push_back({part.number, own.base, own.slots, words_, own.codes.data(), &own});
         } else {

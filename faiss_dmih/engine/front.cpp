@@ -34,13 +34,14 @@ Density measure(const Table& table, const uint64_t* codes, uint32_t slots, int w
     for (uint32_t i = 0; i < sample; ++i) {
         const uint64_t* code = codes + uint64_t{i} * slots / sample * words;
         const uint32_t key = table.substring.of(code), signature = table.signature.of(code);
-        const auto entries = [&](uint32_t at) { return table.offsets[at + 1] - table.offsets[at]; };
-        met[0] += entries(key) - 1;  // the code itself is no news
+        const auto [own, own_end] = table.bucket(key);
+        met[0] += own_end - own - 1;  // the code itself is no news
         for (int b = 0; b < table.substring.bits; ++b) {
             const uint32_t at = key ^ (1u << b);
-            met[1] += entries(at);
+            const auto [begin, end] = table.bucket(at);
+            met[1] += end - begin;
             if (table.signatures.empty()) continue;
-            for (uint32_t p = table.offsets[at]; p < table.offsets[at + 1]; ++p)
+            for (uint32_t p = begin; p < end; ++p)
                 near += 1 + __builtin_popcount(table.signatures[p] ^ signature) <= bound;
         }
     }

@@ -44,7 +44,6 @@ struct Front {
     std::vector<double> items;
     // So many steps at the beginning are single buckets, which a query may take in another order.
     size_t own_buckets = 0;
-    double item_ns = 0;  // measured: what an item costs here
 };
 
 double binomial(int n, int k);

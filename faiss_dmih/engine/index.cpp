@@ -54,8 +54,21 @@ double measure_item_ns(const Segment& segment) {
 
 Index::Index(Options options) : options_(std::move(options)), words_(words_for(options_.d)) {}
 
+double Segment::item_ns() const {
+    std::call_once(measured_, [this] { item_ns_ = measure_item_ns(*this); });
+    return item_ns_;
+}
+
+void Segment::take_item_ns(const Segment& other) {
+    std::call_once(measured_, [&] { item_ns_ = other.item_ns(); });
+}
+
 Index::Change::Change(Index& index, const Control& control)
-    : index_(index), visit_(index.gate_, Gate::Visit::kAlone, control) {}
+    : index_(index), visit_(index.gate_, Gate::Visit::kAlone, control) {
+    if (index.mapped())
+        throw std::runtime_error(
+            "this index is mapped from a file and cannot be changed: its copy() can");
+}
 
 Index::Change::~Change() {
     ++index_.version_;
@@ -164,6 +177,15 @@ void Index::copy_rows(size_t first_segment, const Bits* gone, uint64_t* out,
 // One segment of these rows, which are to follow segments_[0..first_segment).
 std::unique_ptr<Segment> Index::build(size_t first_segment, int64_t base, Buffer<uint64_t> rows,
                                       const Control& control) const {
+    uint64_t spent = 0;
+    for (size_t s = 0; s < first_segment; ++s)
+        for (const Table& table : segments_[s]->tables) spent += table.bytes();
+    return build_of(base, std::move(rows), spent, control);
+}
+
+// One segment of these rows. `spent`: bytes of the tables of the others.
+std::unique_ptr<Segment> Index::build_of(int64_t base, Buffer<uint64_t> rows, uint64_t spent,
+                                         const Control& control) const {
     auto segment = std::make_unique<Segment>();
     segment->base = base;
     segment->n = static_cast<uint32_t>(rows.size() / static_cast<size_t>(words_));
@@ -182,9 +204,6 @@ std::unique_ptr<Segment> Index::build(size_t first_segment, int64_t base, Buffer
     if (cuts.empty())
         cuts = options_.mode == Mode::Mih ? default_cuts(options_.d, segment->n)
                                           : cheapest_cuts(options_.d, segment->slots);
-    uint64_t spent = 0;
-    for (size_t s = 0; s < first_segment; ++s)
-        for (const Table& table : segments_[s]->tables) spent += table.bytes();
     const std::vector<Substring> wanted = substrings_of(cuts);
     // Signatures of random codes differ in half their bits: no help to searches that end farther.
     const bool signatures = options_.mode == Mode::Auto &&
@@ -194,8 +213,7 @@ std::unique_ptr<Segment> Index::build(size_t first_segment, int64_t base, Buffer
         build_tables(affordable(wanted, signatures, segment->slots, spent), signatures, options_.d,
                      segment->codes.data(), segment->slots, control);
     find_front(*segment);
-    if (options_.mode == Mode::Auto && !segment->tables.empty())
-        segment->front.item_ns = measure_item_ns(*segment);
+    if (options_.mode == Mode::Auto && !segment->tables.empty()) segment->item_ns();
     return segment;
 }
 
@@ -253,6 +271,7 @@ std::vector<Part> Index::parts() const {
 }
 
 const uint64_t* Index::row_of(uint64_t id) const {
+    if (mapped()) return image_.rows + id * static_cast<size_t>(words_);
     if (id >= tail_base_) return tail_.data() + (id - tail_base_) * words_;
     auto after = std::upper_bound(
         segments_.begin(), segments_.end(), static_cast<int64_t>(id),

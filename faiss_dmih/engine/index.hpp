@@ -57,6 +57,14 @@ struct MemoryUsage {
     uint64_t codes = 0, ids = 0, clusters = 0, tables = 0, tail = 0;
 };
 
+// The file that an index is mapped from, or the part of one.
+struct Image {
+    std::shared_ptr<const void> owner;
+    const uint8_t* data = nullptr;
+    size_t size = 0;
+    const uint64_t* rows = nullptr;  // in id order
+};
+
 struct RangeResults {
     std::vector<uint64_t> lims;  // nq + 1
     std::vector<int64_t> ids;    // ascending within a query
@@ -74,9 +82,13 @@ public:
     int words() const { return words_; }
     int code_size() const { return options_.d / 8; }
     // Keeps *ntotal at the number of codes: nobody else may change the index meanwhile.
-    void report_size_to(int64_t* ntotal) { ntotal_ = ntotal; }
+    void report_size_to(int64_t* ntotal) {
+        ntotal_ = ntotal;
+        *ntotal_ = static_cast<int64_t>(size());
+    }
 
-    // These change the index: all or nothing, on any exception it is as it was.
+    // These change the index, or throw where it is mapped from a file: all or nothing, on any
+    // exception it is as it was.
     void add(uint64_t n, const uint8_t* codes, const Control& control);
     // Takes away the selected ids; those after each move down. Returns how many there were, or
     // nothing: the index is no longer in the state that they were selected in.
@@ -107,8 +119,11 @@ public:
     std::vector<int> cuts_in_use(const Control& control) const;
     MemoryUsage memory_usage(const Control& control) const;
     void force_engine(Engine engine) { engine_ = engine; }
+    bool mapped() const { return image_.data != nullptr; }
 
 private:
+    friend class Storage;  // storage.cpp
+
     // What everything that changes the index begins with: alone until the end of it, when the new
     // size is told.
     class Change {
@@ -127,6 +142,8 @@ private:
                 const Control& control);
     void copy_rows(size_t first_segment, const Bits* gone, uint64_t* out,
                    const Control& control) const;
+    std::unique_ptr<Segment> build_of(int64_t base, Buffer<uint64_t> rows, uint64_t spent,
+                                      const Control& control) const;
     std::unique_ptr<Segment> build(size_t first_segment, int64_t base, Buffer<uint64_t> rows,
                                    const Control& control) const;
     void arrange(Segment& segment, const Buffer<uint64_t>& rows, const Control& control) const;
@@ -155,6 +172,7 @@ private:
     Buffer<uint64_t> tail_;                           // rows of the ids from tail_base_ on
     uint64_t tail_base_ = 0;
     uint32_t tail_size_ = 0;
+    Image image_;  // none, if the index is in memory
 };
 
 }  // namespace dmih

@@ -37,10 +37,6 @@ int faiss_threads() {
     return omp_get_max_threads != nullptr ? std::max(omp_get_max_threads(), 1) : 1;
 }
 
-Control control() {
-    return Control(faiss_threads(), faiss::InterruptCallback::check);
-}
-
 // Calls search(filter) with the filter that the parameters ask for, or none; again, if the index
 // has been changed by another thread since ids were selected.
 template <class Search>
@@ -70,6 +66,10 @@ void with_filter(const Index& index, faiss::idx_t queries, const faiss::SearchPa
 
 }  // namespace
 
+Control faiss_control() {
+    return Control(faiss_threads(), faiss::InterruptCallback::check);
+}
+
 IndexDMIH::IndexDMIH(Options options) : faiss::IndexBinary(options.d), engine_(std::move(options)) {
     engine_.report_size_to(&ntotal);
 }
@@ -77,7 +77,7 @@ IndexDMIH::IndexDMIH(Options options) : faiss::IndexBinary(options.d), engine_(s
 void IndexDMIH::train(faiss::idx_t, const uint8_t*) {}  // nothing to learn: always trained
 
 void IndexDMIH::add(faiss::idx_t n, const uint8_t* x) {
-    guarded([&] { engine_.add(static_cast<uint64_t>(n), x, control()); });
+    guarded([&] { engine_.add(static_cast<uint64_t>(n), x, faiss_control()); });
 }
 
 void IndexDMIH::search(faiss::idx_t n, const uint8_t* x, faiss::idx_t k, int32_t* distances,
@@ -90,7 +90,7 @@ void IndexDMIH::search_and_reconstruct(faiss::idx_t n, const uint8_t* x, faiss::
                                        const faiss::SearchParameters* params) const {
     guarded([&] {
         if (k <= 0) throw faiss::FaissException("k must be at least 1, got " + std::to_string(k));
-        const Control own = control();
+        const Control own = faiss_control();
         with_filter(engine_, n, params, own, [&](const Filter* filter) {
             engine_.search(static_cast<uint64_t>(n), x, k, distances, labels, filter, own, recons);
         });
@@ -101,7 +101,7 @@ void IndexDMIH::range_search(faiss::idx_t n, const uint8_t* x, int radius,
                              faiss::RangeSearchResult* result,
                              const faiss::SearchParameters* params) const {
     guarded([&] {
-        const Control own = control();
+        const Control own = faiss_control();
         RangeResults found;
         with_filter(engine_, n, params, own, [&](const Filter* filter) {
             found = engine_.range_search(static_cast<uint64_t>(n), x, radius, filter, own);
@@ -115,12 +115,12 @@ void IndexDMIH::range_search(faiss::idx_t n, const uint8_t* x, int radius,
 }
 
 void IndexDMIH::reset() {
-    guarded([&] { engine_.reset(control()); });
+    guarded([&] { engine_.reset(faiss_control()); });
 }
 
 size_t IndexDMIH::remove_ids(const faiss::IDSelector& sel) {
     return guarded([&] {
-        const Control asked = control();
+        const Control asked = faiss_control();
         for (;;) {  // until nobody else has changed the index meanwhile
             const Selection selection = select(sel, engine_.state(asked), asked);
             if (const auto removed = engine_.remove(selection, asked)) return *removed;
@@ -129,7 +129,7 @@ size_t IndexDMIH::remove_ids(const faiss::IDSelector& sel) {
 }
 
 void IndexDMIH::compact() {
-    guarded([&] { engine_.compact(control()); });
+    guarded([&] { engine_.compact(faiss_control()); });
 }
 
 void IndexDMIH::reconstruct(faiss::idx_t key, uint8_t* recons) const {
@@ -137,11 +137,11 @@ void IndexDMIH::reconstruct(faiss::idx_t key, uint8_t* recons) const {
 }
 
 void IndexDMIH::reconstruct_batch(faiss::idx_t n, const faiss::idx_t* keys, uint8_t* recons) const {
-    guarded([&] { engine_.reconstruct(static_cast<uint64_t>(n), keys, recons, control()); });
+    guarded([&] { engine_.reconstruct(static_cast<uint64_t>(n), keys, recons, faiss_control()); });
 }
 
 void IndexDMIH::reconstruct_n(faiss::idx_t i0, faiss::idx_t ni, uint8_t* recons) const {
-    guarded([&] { engine_.reconstruct_n(i0, ni, recons, control()); });
+    guarded([&] { engine_.reconstruct_n(i0, ni, recons, faiss_control()); });
 }
 
 void IndexDMIH::check_compatible_for_merge(const faiss::IndexBinary& other) const {
@@ -161,7 +161,7 @@ void IndexDMIH::merge_from(faiss::IndexBinary& other, faiss::idx_t add_id) {
         throw faiss::FaissException(
             "ids are consecutive, they cannot be moved by add_id = " + std::to_string(add_id) +
             ": put the index into an IndexBinaryIDMap");
-    guarded([&] { engine_.merge(dynamic_cast<IndexDMIH&>(other).engine_, control()); });
+    guarded([&] { engine_.merge(dynamic_cast<IndexDMIH&>(other).engine_, faiss_control()); });
 }
 
 void IndexDMIH::add_sa_codes(faiss::idx_t n, const uint8_t* x, const faiss::idx_t* xids) {
@@ -170,11 +170,11 @@ void IndexDMIH::add_sa_codes(faiss::idx_t n, const uint8_t* x, const faiss::idx_
 }
 
 MemoryUsage IndexDMIH::memory_usage() const {
-    return engine_.memory_usage(control());
+    return engine_.memory_usage(faiss_control());
 }
 
 std::vector<int> IndexDMIH::cuts() const {
-    return engine_.cuts_in_use(control());
+    return engine_.cuts_in_use(faiss_control());
 }
 
 }  // namespace dmih

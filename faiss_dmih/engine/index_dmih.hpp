@@ -6,6 +6,9 @@
 
 namespace dmih {
 
+// With FAISS's number of threads, stopped by what stops FAISS's own searches.
+Control faiss_control();
+
 class IndexDMIH : public faiss::IndexBinary {
 public:
     explicit IndexDMIH(Options options);
@@ -35,6 +38,8 @@ public:
     void compact();
     MemoryUsage memory_usage() const;
     std::vector<int> cuts() const;
+    // After the engine has been filled from a file.
+    void filled() { engine_.report_size_to(&ntotal); }
     Index& engine() { return engine_; }
 
 private:

@@ -69,7 +69,7 @@ Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries,
       shared_ns_(large_ ? threads_ * costs.planes * segment.slots / costs.block : 0),
       scan_ns_(0),
       model_ns_(segment.slots * costs.per_code(queries, threads)),
-      item_ns_(segment.front.item_ns) {
+      item_ns_(segment.item_ns()) {
     const double scan = known_.scan_ns.load(std::memory_order_relaxed);
     const double expected = known_.expected.load(std::memory_order_relaxed);
     scan_ns_ = scan > 0 ? scan : expected > 0 ? expected : model_ns_;

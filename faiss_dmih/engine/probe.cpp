@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 
 namespace dmih {
 namespace {
@@ -70,6 +71,7 @@ void Prober<Collector>::begin(const uint64_t* query, Collector& collector) {
     radius_.assign(tables_.size(), -1);
     spent_ = 0;
     n_keys_ = n_slots_ = 0;
+    most_candidates_ = candidates_ + uint64_t{part_.slots} * tables_.size();
     smallest_first();
 }
 
@@ -100,7 +102,8 @@ void Prober<Collector>::smallest_first() {
         const Step& step = front.steps[s];
         const Table& table = tables_[step.table];
         const uint32_t key = table.substring.of(query_);
-        const uint32_t entries = table.offsets[key + 1] - table.offsets[key];
+        const auto [begin, end] = table.bucket(key);
+        const uint32_t entries = end - begin;
         size_t at = first_.size();
         first_.push_back({step, entries});
         for (; at > 0 && first_[at - 1].entries > entries; --at) first_[at] = first_[at - 1];
@@ -147,10 +150,10 @@ void Prober<Collector>::prefetch_offsets(const uint64_t* query) const {
 template <class Collector>
 void Prober<Collector>::prefetch_buckets(const uint64_t* query) const {
     each_first_bucket(query, [&](const Table& table, uint32_t key) {
-        prefetch_bucket(table, table.offsets[key], table.offsets[key + 1], 0);
+        const auto [begin, end] = table.bucket(key);
+        prefetch_bucket(table, begin, end, 0);
         // Little is known when the first buckets are met: most of their codes will be looked at.
-        if (key == table.substring.of(query))
-            __builtin_prefetch(table.slots.data() + table.offsets[key]);
+        if (key == table.substring.of(query)) __builtin_prefetch(table.slots.data() + begin);
     });
 }
 
@@ -178,10 +181,8 @@ void Prober<Collector>::prefetch_bucket(const Table& table, uint32_t begin, uint
 template <class Collector>
 void Prober<Collector>::prefetch_codes(const Step& step) const {
     const Table& table = tables_[step.table];
-    const uint32_t key = table.substring.of(query_);
-    const uint32_t begin = table.offsets[key];
-    const uint32_t end = std::min(table.offsets[key + 1], begin + kGroup);
-    each_near(table, begin, end, step.radius,
+    const auto [begin, end] = table.bucket(table.substring.of(query_));
+    each_near(table, begin, std::min(end, begin + kGroup), step.radius,
               [&](uint32_t slot) { __builtin_prefetch(part_.code(slot)); });
 }
 
@@ -224,8 +225,7 @@ bool Prober<Collector>::buckets(const Table& table) {
     uint32_t begin[kGroup], end[kGroup];
     const int most = collector_->bound() - radius_[table_];
     for (int i = 0; i < n_keys_; ++i) {
-        begin[i] = table.offsets[keys_[i]];
-        end[i] = table.offsets[keys_[i] + 1];
+        std::tie(begin[i], end[i]) = table.bucket(keys_[i]);
         prefetch_bucket(table, begin[i], end[i], most);
     }
     const int n = n_keys_;
@@ -239,6 +239,7 @@ bool Prober<Collector>::buckets(const Table& table) {
             const uint32_t stop = std::min(end[i], p + kGroup);
             spent_ += kEntryItems * (stop - p);
             each_near(table, p, stop, radius_[table_], [&](uint32_t slot) {
+                if (slot >= part_.slots) damaged();
                 __builtin_prefetch(part_.code(slot));
                 slots_[n_slots_++] = slot;
                 // While nothing is known every code is compared: soon something will be.
@@ -247,6 +248,7 @@ bool Prober<Collector>::buckets(const Table& table) {
             if (spent() > allowed_) return false;
         }
     }
+    if (candidates_ > most_candidates_) damaged();
     if (++unpolled_ == kUnpolled) {
         control_.poll();
         unpolled_ = 0;

@@ -69,7 +69,8 @@ private:
     const Control& control_;
     Stats& stats_;
     uint64_t probes_ = 0, candidates_ = 0, compared_ = 0;  // over all queries
-    size_t ahead_ = 0;                                     // steps to prefetch
+    uint64_t most_candidates_ = 0;  // with those of this query: each code once from each table
+    size_t ahead_ = 0;              // steps to prefetch
     int unpolled_ = 0;
 
     const uint64_t* query_ = nullptr;

@@ -112,7 +112,7 @@ std::unique_ptr<Segment> Index::without(const Segment& old, const Bits& gone,
     });
     if (old.clusters.size() > 0) segment->clusters = old.clusters.without(slots);
     find_front(*segment);
-    segment->front.item_ns = old.front.item_ns;
+    if (options_.mode == Mode::Auto && !segment->tables.empty()) segment->take_item_ns(old);
     segment->experiences = old.experiences;
     return segment;
 }

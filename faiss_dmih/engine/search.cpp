@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "collector.hpp"
+#include "damage.hpp"
 #include "filtered.hpp"
 #include "index.hpp"
 #include "planner.hpp"
@@ -37,8 +38,8 @@ struct Queries {
 // The answers of one query, (distance, id) ascending. Codes nearer than the k-th are fewer than k;
 // of those tied with it each slot offers its smallest ids, the smallest of all win. `order` is
 // scratch.
-void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t k, int32_t* D,
-               int64_t* I, std::vector<uint64_t>& order) {
+void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t ntotal, uint64_t k,
+               int32_t* D, int64_t* I, std::vector<uint64_t>& order) {
     constexpr int kIdBits = 32;  // an index has fewer than 2^32 codes
     order.clear();
     const std::vector<Found>& found = collector.found();
@@ -53,6 +54,7 @@ void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t
                                 static_cast<uint64_t>(id));
                 return --left > 0;
             });
+            if (order.size() > ntotal) damaged();
         }
     }
     const size_t answers = std::min<uint64_t>(order.size(), k);
@@ -192,8 +194,11 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
         probing += probes(part);
     }
     // With several segments a query's neighbours may all be in the last one, and the others would
-    // be searched without a bound.
-    if (Collector::kLearns && probing > 1 && options_.mode == Mode::Auto)
+    // be searched without a bound. But where slots are ids a scan takes it that what was found
+    // before has smaller ids, and growth leaves no such segment before another one; a file may.
+    const auto in_order = [](const Part& part) { return part.ids_ascend(); };
+    if (Collector::kLearns && probing > 1 && options_.mode == Mode::Auto &&
+        std::none_of(parts.begin(), parts.end() - 1, in_order))
         for (ProbePass<Collector>& pass : passes)
             if (probes(pass.part)) pass.glance();
     for (const ProbePass<Collector>& pass : passes) {
@@ -245,8 +250,8 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
             std::vector<uint64_t> order;
             for (size_t q = g * kGroup; q < std::min<size_t>(n, (g + 1) * kGroup); ++q) {
                 const size_t out = (first + q) * static_cast<size_t>(k);
-                write_knn(collectors[q], all.parts, static_cast<uint64_t>(k), D + out, I + out,
-                          order);
+                write_knn(collectors[q], all.parts, size(), static_cast<uint64_t>(k), D + out,
+                          I + out, order);
             }
         });
     }
@@ -279,11 +284,13 @@ RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius
         run(all, rows.at, workload, collectors, control);
         for (uint64_t q = 0; q < n; ++q) {
             answers.clear();
-            for (const Found& f : collectors[q].found())
+            for (const Found& f : collectors[q].found()) {
                 all[f.part()].for_each_id(f.slot(), [&](int64_t id) {
                     answers.push_back({id, f.distance()});
                     return true;
                 });
+                if (answers.size() > size()) damaged();
+            }
             std::sort(answers.begin(), answers.end());
             for (const Answer& answer : answers) {
                 out.ids.push_back(answer.id);

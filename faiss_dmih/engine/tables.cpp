@@ -42,17 +42,12 @@ size_t table_bytes(const Substring& substring, uint32_t slots, bool signatures) 
     return ((size_t{1} << substring.bits) + 1) * sizeof(uint32_t) + slots * entry;
 }
 
-namespace {
-
-// The bits after the substring, or those before it where more are there.
 Substring signature_of(const Substring& substring, int d) {
     const int end = substring.begin + substring.bits;
     const int after = std::min(kSignatureBits, d - end);
     const int before = std::min(kSignatureBits, substring.begin);
     return after >= before ? Substring{end, after} : Substring{substring.begin - before, before};
 }
-
-}  // namespace
 
 std::vector<Table> build_tables(const std::vector<Substring>& substrings, bool signatures, int d,
                                 const uint64_t* codes, uint32_t slots, const Control& control) {

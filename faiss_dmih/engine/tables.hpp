@@ -7,10 +7,12 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "bits.hpp"
 #include "buffer.hpp"
+#include "damage.hpp"
 #include "hamming.hpp"
 #include "parallel.hpp"
 
@@ -27,6 +29,13 @@ struct Table {
     Buffer<uint32_t> slots;       // ascending within a bucket
     Buffer<uint32_t> signatures;  // one per entry of `slots`, or none
 
+    // The places of a key's codes: begin, end.
+    std::pair<uint32_t, uint32_t> bucket(uint32_t key) const {
+        const uint32_t begin = offsets[key], end = offsets[key + 1];
+        if (begin > end || end > slots.size()) damaged();
+        return {begin, end};
+    }
+
     size_t bytes() const { return offsets.bytes() + slots.bytes() + signatures.bytes(); }
 };
 
@@ -42,6 +51,10 @@ std::vector<Substring> substrings_of(const std::vector<int>& cuts);
 
 // Bytes of one table, before it is built.
 size_t table_bytes(const Substring& substring, uint32_t slots, bool signatures);
+
+// The bits that a table's signatures are made of: those after its substring, or those before it
+// where more are there.
+Substring signature_of(const Substring& substring, int d);
 
 // One table per substring of codes of d bits, built side by side.
 std::vector<Table> build_tables(const std::vector<Substring>& substrings, bool signatures, int d,

@@ -1,37 +1,20 @@
 """FAISS's functions that copy binary indexes to GPUs and back, for the indexes of this package.
 
 Only faiss-gpu has them. Its C++ knows its own kinds of index only, so that ours are answered for
-before it is asked.
+before it is asked: `index_binary_cpu_to_gpu` and `index_binary_cpu_to_gpu_multiple` also take an
+IndexDMIH, by its `to_gpu(device)`; `index_binary_gpu_to_cpu` any index with a method `to_cpu()`.
+Of several devices each gets a replica or, if `options.shard`, a shard, in the composites that FAISS
+puts its own indexes in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from faiss_dmih.index import IndexDMIH, copy_to_gpu, search_and_reconstruct
 
 Function = Callable[..., Any]
-
-
-def install(faiss: Any) -> None:
-    """Replace those functions in the namespace of FAISS's module; nothing else, and only once.
-
-    `index_binary_cpu_to_gpu` and `index_binary_cpu_to_gpu_multiple` then also take an IndexDMIH, by
-    its `to_gpu(device)`; `index_binary_gpu_to_cpu` any index that has a method `to_cpu()`. All
-    other indexes are FAISS's matter as before. Of several devices each gets a replica or, if
-    `options.shard`, a shard, in the composites that FAISS puts its own indexes in.
-    """
-    # FAISS's wrappers of these functions, such as index_cpu_to_all_gpus, look names up where they
-    # are defined.
-    for module in (faiss, getattr(faiss, "gpu_wrappers", None)):
-        for name, hook in _HOOKS.items():
-            original = getattr(module, name, None)
-            if original is not None and not hasattr(original, "_faiss_dmih"):
-                replacement: Any = wraps(original)(hook(original, faiss))
-                replacement._faiss_dmih = True
-                setattr(module, name, replacement)
 
 
 def _cpu_to_gpu(original: Function, faiss: Any) -> Function:
@@ -75,7 +58,7 @@ def _cpu_to_gpu_multiple(original: Function, faiss: Any) -> Function:
     return index_binary_cpu_to_gpu_multiple
 
 
-_HOOKS: dict[str, Callable[[Function, Any], Function]] = {
+HOOKS: dict[str, Callable[[Function, Any], Function]] = {
     "index_binary_cpu_to_gpu": _cpu_to_gpu,
     "index_binary_cpu_to_gpu_multiple": _cpu_to_gpu_multiple,
     "index_binary_gpu_to_cpu": _gpu_to_cpu,

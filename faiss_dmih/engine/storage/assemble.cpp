@@ -1,0 +1,202 @@
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "pieces.hpp"
+
+namespace dmih {
+namespace {
+
+// Far more than growth leaves; each takes some kilobytes of memory, whatever the file says.
+constexpr size_t kMaxSegments = 1024;
+
+// Whether it is the table that building it of these codes would give.
+bool is_sound(const Table& table, const Segment& segment, const Control& control) {
+    const uint32_t* const begin = table.offsets.data();
+    const uint32_t* const end = begin + table.offsets.size();
+    if (*begin != 0 || end[-1] != segment.slots || !std::is_sorted(begin, end)) return false;
+    Buffer<uint32_t> next(table.offsets);
+    const bool signing = !table.signatures.empty();
+    for (uint32_t s = 0; s < segment.slots; ++s) {
+        if (s % 65536 == 0) control.poll();
+        const uint64_t* const code = segment.codes.data() + size_t{s} * segment.words;
+        const uint32_t key = table.substring.of(code);
+        const uint32_t at = next[key]++;
+        if (at >= table.offsets[key + 1] || table.slots[at] != s) return false;
+        if (signing && table.signatures[at] != table.signature.of(code)) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+Assembler::Assembler(const Contents& contents, const Pieces& pieces, bool mapped,
+                     const Control& control)
+    : d_(contents.options.d),
+      words_(static_cast<size_t>(words_for(d_))),
+      mode_(contents.options.mode),
+      ntotal_(contents.ntotal),
+      pieces_(pieces),
+      mapped_(mapped),
+      control_(control),
+      codes_(std::make_shared<Buffer<uint64_t>>()) {
+    pieces_.get(tags::kCodes, 0, *codes_);
+}
+
+Buffer<uint64_t> Assembler::rows(uint64_t first, uint64_t n) const {
+    return Buffer<uint64_t>(codes_, codes_->data() + first * words_,
+                            static_cast<size_t>(n) * words_);
+}
+
+std::vector<PartEntry> Assembler::parts() const {
+    Buffer<PartEntry> found;
+    if (!pieces_.get(tags::kParts, 0, found) || found.size() > kMaxSegments) return {};
+    uint64_t next = 0;
+    for (size_t i = 0; i < found.size(); ++i) {
+        const PartEntry& part = found[i];
+        if (part.base != next || part.n == 0 || part.n > ntotal_ - next || part.slots == 0 ||
+            part.slots > part.n)
+            return {};
+        next += part.n;
+    }
+    return {found.data(), found.data() + found.size()};
+}
+
+std::unique_ptr<Segment> Assembler::plain(const PartEntry& part) const {
+    auto out = std::make_unique<Segment>();
+    out->base = static_cast<int64_t>(part.base);
+    out->n = out->built_for = out->slots = out->map.slots = part.n;
+    out->words = static_cast<int>(words_);
+    out->codes = rows(part.base, part.n);
+    // In memory, a view keeps the codes of all segments: not for the sake of a few.
+    if (!mapped_ && uint64_t{part.n} * 2 < ntotal_)
+        out->codes = Buffer<uint64_t>(std::as_const(out->codes));
+    return out;
+}
+
+std::unique_ptr<Segment> Assembler::segment(const PartEntry& part, uint32_t number) const {
+    std::unique_ptr<Segment> out;
+    if ((part.has & kHasIds) == 0) {
+        if (part.slots != part.n) return nullptr;
+        out = plain(part);
+    } else {
+        out = std::make_unique<Segment>();
+        out->base = static_cast<int64_t>(part.base);
+        out->n = out->built_for = part.n;
+        out->slots = out->map.slots = part.slots;
+        out->words = static_cast<int>(words_);
+        if (!find_map(part, number, out->map)) return nullptr;
+        const uint64_t words = part.slots * words_;
+        if (!(mapped_ ? pieces_.get(tags::kRows, number, 0, words, out->codes)
+                      : gather(part, *out)))
+            return nullptr;
+    }
+    if ((part.has & kHasClusters) != 0 && !find_clusters(number, *out)) return nullptr;
+    if (part.tables > 0 && !find_tables(part, number, *out)) return nullptr;
+    return out;
+}
+
+bool Assembler::find_map(const PartEntry& part, uint32_t number, IdMap& map) const {
+    if (!pieces_.get(tags::kIds, number, 0, part.n, map.ids)) return false;
+    if ((part.has & kHasLists) == 0) return part.slots == part.n;
+    return pieces_.get(tags::kLists, number, 0, uint64_t{part.slots} + 1, map.list_begin);
+}
+
+// The rows of slots, out of the codes of ids. False: the map does not say which codes are equal.
+bool Assembler::gather(const PartEntry& part, Segment& out) const {
+    constexpr uint32_t kNone = UINT32_MAX;
+    IdMap& map = out.map;
+    const uint64_t* const codes = codes_->data() + part.base * words_;
+    map.slot_of = Buffer<uint32_t>(part.n);
+    std::memset(map.slot_of.data(), 0xFF, map.slot_of.bytes());
+    out.codes = Buffer<uint64_t>(part.slots * words_);
+    uint32_t at = 0;
+    for (uint32_t slot = 0; slot < part.slots; ++slot) {
+        const uint32_t begin = map.begin_of(slot), end = map.begin_of(slot + 1);
+        if (begin != at || end <= begin || end > part.n) return false;
+        uint64_t* const row = out.codes.data() + slot * words_;
+        for (; at < end; ++at) {
+            const uint32_t id = map.ids[at];
+            if (id >= part.n || map.slot_of[id] != kNone) return false;
+            if (at > begin && id < map.ids[at - 1]) return false;
+            map.slot_of[id] = slot;
+            const uint64_t* const code = codes + id * words_;
+            if (at == begin)
+                std::copy_n(code, words_, row);
+            else if (std::memcmp(code, row, words_ * 8) != 0)
+                return false;
+        }
+    }
+    return at == part.n;
+}
+
+bool Assembler::find_clusters(uint32_t number, Segment& out) const {
+    Buffer<uint64_t> centres;
+    Buffer<uint32_t> rings;
+    return pieces_.get(tags::kCentres, number, centres) &&
+           pieces_.get(tags::kRings, number, rings) &&
+           Clusters::from(std::move(centres), rings, out.slots, out.words, out.clusters) &&
+           (mapped_ || out.clusters.are_of(out.codes.data(), out.words));
+}
+
+bool Assembler::find_tables(const PartEntry& part, uint32_t number, Segment& out) const {
+    Buffer<uint32_t> cuts;
+    if (mode_ == Mode::Scan || !pieces_.get(tags::kCuts, number, 0, part.tables, cuts))
+        return false;
+    int begin = 0;
+    for (uint32_t t = 0; t < part.tables; ++t) {
+        const uint32_t bits = cuts[t];
+        if (bits < 1 || bits > kMaxSubstringBits || bits > static_cast<uint32_t>(d_ - begin))
+            return false;
+        Table table;
+        table.substring = {begin, static_cast<int>(bits)};
+        table.signature = signature_of(table.substring, d_);
+        begin += static_cast<int>(bits);
+        if (!pieces_.get(tags::kOffsets, number, t, (uint64_t{1} << bits) + 1, table.offsets) ||
+            !pieces_.get(tags::kSlots, number, t, part.slots, table.slots))
+            return false;
+        if ((part.has & kHasSigns) != 0 &&
+            !pieces_.get(tags::kSigns, number, t, part.slots, table.signatures))
+            return false;
+        out.tables.push_back(std::move(table));
+    }
+    if (!find_front(number, out)) return false;
+    std::atomic<bool> sound{true};
+    if (!mapped_)
+        parallel_for(control_, out.tables.size(), [&](size_t t) {
+            if (!is_sound(out.tables[t], out, control_)) sound = false;
+        });
+    return sound;
+}
+
+// Any order of steps is right (front.hpp) that raises the radius of a table by one at each of them,
+// up to where one table has shown everything.
+bool Assembler::find_front(uint32_t number, Segment& out) const {
+    Buffer<uint64_t> stored;
+    if (!pieces_.get(tags::kSteps, number, stored) || stored.size() % 2 == 0) return false;
+    const size_t count = stored.size() / 2;
+    Front& front = out.front;
+    std::vector<int> next(out.tables.size(), 0);
+    bool ended = false;
+    for (size_t s = 0; s < count; ++s) {
+        StepEntry entry;
+        std::memcpy(&entry, &stored[s], sizeof entry);
+        const Step step{entry.table, static_cast<int>(entry.radius)};
+        if (ended || step.table >= next.size() || step.radius != next[step.table]) return false;
+        ended = step.radius == out.tables[step.table].substring.bits;
+        ++next[step.table];
+        front.steps.push_back(step);
+        if (mode_ == Mode::Auto && step.radius == 0 && front.own_buckets == s) ++front.own_buckets;
+    }
+    for (size_t s = 0; s <= count; ++s) {
+        double items;
+        std::memcpy(&items, &stored[count + s], sizeof items);
+        const bool later = s == 0 ? items == 0 : items > front.items.back();
+        if (!std::isfinite(items) || !later) return false;
+        front.items.push_back(items);
+    }
+    return ended;
+}
+
+}  // namespace dmih
