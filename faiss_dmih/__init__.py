@@ -39,7 +39,6 @@ else:  # the native module cannot even be loaded where FAISS differs
     from faiss_dmih.storage import read_index, write_index
 
     _faiss_hooks.install(_faiss)
-    _faiss_hooks.install_search_and_reconstruct(_faiss)
 
 __version__ = _version("faiss-dmih")
 __all__ = [

@@ -39,7 +39,8 @@ std::unique_ptr<Segment> gather(const Part& part, const Bits& selected, uint32_t
                                 const uint64_t* rows, const Control& control) {
     auto out = std::make_unique<Segment>();
     out->base = part.base;
-    out->n = out->slots = out->map.slots = ids;
+    out->n = part.ids();  // ids stay what they are in the part
+    out->slots = out->map.slots = ids;
     out->words = part.words;
     out->map.ids = Buffer<uint32_t>(ids);
     const uint64_t base = static_cast<uint64_t>(part.base);

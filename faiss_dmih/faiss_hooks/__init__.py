@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from faiss_dmih.faiss_hooks import factory, gpu, io, pickling
+from faiss_dmih.faiss_hooks import factory, gpu, io, pickling, reconstruct
 
 _HOOKS: dict[str, Callable[..., Callable[..., Any]]] = {
     **factory.HOOKS,
@@ -34,3 +34,4 @@ def install(faiss: Any) -> None:
                 replacement._faiss_dmih = True
                 setattr(module, name, replacement)
     pickling.install()
+    reconstruct.install(faiss)

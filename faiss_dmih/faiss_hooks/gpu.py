@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from faiss_dmih.index import IndexDMIH, copy_to_gpu, search_and_reconstruct
+from faiss_dmih.index import IndexDMIH, copy_to_gpu
 
 Function = Callable[..., Any]
 
@@ -63,33 +63,3 @@ HOOKS: dict[str, Callable[[Function, Any], Function]] = {
     "index_binary_cpu_to_gpu_multiple": _cpu_to_gpu_multiple,
     "index_binary_gpu_to_cpu": _gpu_to_cpu,
 }
-
-
-# FAISS's Python layer wraps this method for no binary index: it takes pointers.
-def install_search_and_reconstruct(faiss: Any) -> None:
-    """Let `IndexBinaryIDMap` and `IndexBinaryIDMap2` return arrays for `(x, k, *, params=None)`.
-
-    Called with pointers, as SWIG has it, the method is as before.
-    """
-    for kind in (faiss.IndexBinaryIDMap, faiss.IndexBinaryIDMap2):
-        original = kind.search_and_reconstruct
-        if not hasattr(original, "_faiss_dmih"):
-            method: Any = wraps(original)(_search_and_reconstruct(original))
-            method._faiss_dmih = True
-            kind.search_and_reconstruct = method
-
-
-def _search_and_reconstruct(original: Function) -> Function:
-    class Raw:
-        search_and_reconstruct = staticmethod(original)
-
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if len(args) > 2 or not hasattr(args[0] if args else kwargs.get("x"), "shape"):
-            return original(self, *args, **kwargs)
-
-        def arrays(x: Any, k: int, *, params: Any = None) -> Any:
-            return search_and_reconstruct(Raw, self, x, k, params)
-
-        return arrays(*args, **kwargs)
-
-    return method

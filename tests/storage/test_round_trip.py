@@ -151,7 +151,15 @@ def test_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 def test_a_mapped_index_is_read_only() -> None:
     index = mapped(large())
-    for change in (lambda: index.add(LARGE.xb), index.reset, index.compact):
+    other = make_index(64, "auto")
+    for change in (
+        lambda: index.add(LARGE.xb),
+        index.reset,
+        index.compact,
+        lambda: index.remove_ids(np.arange(3)),
+        lambda: index.merge_from(other),
+        lambda: other.merge_from(index),
+    ):
         with pytest.raises(RuntimeError, match=r"from a file and cannot be changed.*copy\(\)"):
             change()
     assert_exact(index, LARGE.xb, LARGE.xq[:5], 3, 9)
@@ -161,6 +169,40 @@ def test_a_mapped_index_is_read_only() -> None:
     assert changed.ntotal == 40_050
     assert index.ntotal == 40_000
     index.train(LARGE.xb)  # which changes nothing
+
+
+@pytest.mark.parametrize("way", ["mapped", "read", "deepcopy"])
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.9])
+@pytest.mark.parametrize("nq", [1, 50])
+def test_filtered_searches(way: str, share: float, nq: int) -> None:
+    """Of few ids, which are gathered, and of many: a mapped segment does not store their slots."""
+    index, flat = WAYS[way](large()), faiss.IndexBinaryFlat(64)
+    flat.add(LARGE.xb)
+    ids = np.flatnonzero(np.random.default_rng(7).random(LARGE.n) < share)
+    params = faiss.SearchParameters(sel=faiss.IDSelectorBatch(ids))
+    for engine in ("auto", "probe", "scan"):
+        index.force_engine(engine)
+        for _ in range(2):  # what has been learnt decides how the second search is done
+            assert_same(
+                index.search(LARGE.xq[:nq], 10, params=params),
+                flat.search(LARGE.xq[:nq], 10, params=params),
+            )
+    assert_same(
+        index.range_search(LARGE.xq[:nq], 12, params=params),
+        flat.range_search(LARGE.xq[:nq], 12, params=params),
+    )
+
+
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_what_a_removal_has_left(way: str) -> None:
+    gone = np.random.default_rng(8).random(LARGE.n) < 0.2
+    index = large()
+    index.remove_ids(np.flatnonzero(gone))
+    back = WAYS[way](index)
+    assert_exact(back, LARGE.xb[~gone], LARGE.xq, 10, 12)
+    if not back.mapped:
+        back.remove_ids(np.arange(1000))
+        assert_exact(back, LARGE.xb[~gone][1000:], LARGE.xq, 10, 12)
 
 
 def test_flat_there_and_back() -> None:
