@@ -16,8 +16,8 @@ small     CIFAR-10's images, the small convolutional net, 64 bits: DeepHash and 
 ensemble  100 classes of Tiny ImageNet, pooled activations: a net for each length, and one ensemble
           of 128 bits, whose first sub-models make the shorter codes, by margin.
 
-Searches are timed as in `faiss-dmih bench`: in turns, all queries in one call, ratios within a
-round.
+Searches (of features) are timed as in `faiss-dmih bench`: in turns, all queries in one call, ratios
+within a round; on one thread, which tells more on a busy machine.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def cells(seeds: int) -> Iterator[Cell]:
     for seed in range(min(seeds, 3)):
         for method, kind in {"DeepHash": DeepHash, "DMIH": DMIH}.items():
             make = single(kind, BITS, backbone="small")
-            yield Cell("small", method, seed, make, 10, "cifar10-jpeg")
+            yield Cell("small", method, seed, make, 10, "cifar10-jpeg", timed=False)
 
 
 def single(
@@ -268,6 +268,7 @@ def main() -> None:
     options = parser.parse_args()
     (options.out / "cells").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # the same codes on any number of cores
+    faiss.omp_set_num_threads(1)
     # Lightning's advice on workers and devices.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
