@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import faiss
 import numpy as np
@@ -15,6 +16,43 @@ from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mod
 
 if TYPE_CHECKING:
     from faiss_dmih.gpu import GpuIndexDMIH
+
+
+class SearchParametersDMIH(faiss.SearchParameters):  # type: ignore[misc]
+    """How ``IndexDMIH.search`` and ``range_search`` are to search, also within FAISS's composites.
+
+    Args:
+        sel: a ``faiss.IDSelector`` of the ids that may be answered.
+        max_codes: where it is positive, the search is approximate: at most so many codes are
+            compared with a query, and the best found is answered, ordered as always. More codes
+            never make an answer worse, and as many as such a search compares without a limit make
+            it exact; ``stats()["visited"]`` counts them. The same index gives the same answer
+            every time.
+
+    Raises:
+        TypeError: ``max_codes`` is no integer.
+
+    >>> index = IndexDMIH(64)
+    >>> index.add(np.zeros((9000, 8), dtype=np.uint8))
+    >>> D, I = index.search(index.reconstruct_n(0, 1), 1, params=SearchParametersDMIH(max_codes=5))
+    >>> D.tolist(), I.tolist()
+    ([[0]], [[0]])
+    """
+
+    def __init__(self, sel: Any = None, max_codes: int = 0) -> None:
+        self.this = _engine.make_search_parameters()
+        if sel is not None:
+            self.sel = sel
+        self.max_codes = max_codes
+
+    @property
+    def max_codes(self) -> int:
+        """Codes that may be compared with a query; not positive: all that are needed."""
+        return _engine.max_codes(self)
+
+    @max_codes.setter
+    def max_codes(self, n: SupportsIndex) -> None:
+        _engine.set_max_codes(self, min(operator.index(n), 2**63 - 1))
 
 
 class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
@@ -120,7 +158,8 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         Args:
             x: queries (nq, d/8) uint8.
             k: neighbours per query, at least 1.
-            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered.
+            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered;
+                ``SearchParametersDMIH`` also the codes that may be visited.
 
         Returns:
             Distances D (nq, k) int32 and ids I (nq, k) int64, rows ordered by (distance, id); of
@@ -144,8 +183,8 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
 
         Returns:
             D and I as ``search`` has them, and R (nq, k, d/8) uint8, the codes of I; bytes 255
-            where there are fewer than k codes, as FAISS's C++ has it. (Its Python layer does not wrap
-            this for its own binary indexes.)
+            where there are fewer than k codes, as FAISS's C++ has it. (Its Python layer does not
+            wrap this for its own binary indexes.)
 
         Raises:
             TypeError, ValueError, AssertionError: as ``search``.
@@ -160,7 +199,8 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         Args:
             x: queries (nq, d/8) uint8.
             thresh: bits; distances are strictly below it.
-            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered.
+            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered;
+                ``SearchParametersDMIH`` also the codes that may be visited.
 
         Returns:
             ``(lims, D, I)``: the answers of query i are ``D[lims[i]:lims[i + 1]]`` float32 and
@@ -361,8 +401,8 @@ def stats() -> dict[str, int]:
     """What searches have done since the start or ``reset_stats()``, over all indexes.
 
     queries; probes (buckets looked up); candidates (entries met in buckets); compared (of these,
-    codes compared); scanned (codes compared by a scan); fallbacks (times a query was handed from
-    probing to the scan).
+    codes compared); scanned (codes compared by a scan); visited (compared or scanned); fallbacks
+    (times a query was handed from probing to the scan).
     """
     return _engine.stats()
 

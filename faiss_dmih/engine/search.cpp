@@ -6,6 +6,7 @@
 #include <numeric>
 #include <optional>
 
+#include "budget.hpp"
 #include "collector.hpp"
 #include "filtered.hpp"
 #include "index.hpp"
@@ -224,12 +225,14 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
 }
 
 void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, int64_t* I,
-                   const Filter* filter, const Control& control, uint8_t* codes) const {
+                   const Filter* filter, const Control& control, uint64_t max_codes,
+                   uint8_t* codes) const {
     const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     const uint64_t found = std::min<uint64_t>(static_cast<uint64_t>(k), size()) + 256;
     const uint64_t at_once = std::clamp<uint64_t>(kFoundAtOnce / found, 1, kQueriesAtOnce);
     const Workload workload{static_cast<uint64_t>(k), 0, options_.d};
-    const FilteredParts all = filtered(filter, std::min(nq, at_once), workload, control);
+    const FilteredParts all =
+        filtered(filter, std::min(nq, at_once), workload, max_codes > 0, control);
     for (uint64_t first = 0; first < nq; first += at_once) {
         const uint64_t n = std::min(at_once, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
@@ -239,7 +242,10 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         collectors.reserve(n);
         for (uint64_t q = 0; q < n; ++q)
             collectors.emplace_back(k, options_.d, &histograms[q * distances]);
-        run(all.parts, rows.at, workload, collectors, control);
+        if (max_codes > 0)
+            search_within(all.parts, rows.at, max_codes, collectors, control);
+        else
+            run(all.parts, rows.at, workload, collectors, control);
         constexpr size_t kGroup = 64;
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
             std::vector<uint64_t> order;
@@ -261,7 +267,8 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
 }
 
 RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius,
-                                 const Filter* filter, const Control& control) const {
+                                 const Filter* filter, const Control& control,
+                                 uint64_t max_codes) const {
     const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     RangeResults out;
     out.lims.assign(nq + 1, 0);
@@ -269,14 +276,17 @@ RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius
     const int bound = std::min(radius - 1, options_.d);
     const Workload workload{0, bound, options_.d};
     const FilteredParts filtered_parts =
-        filtered(filter, std::min(nq, kQueriesAtOnce), workload, control);
+        filtered(filter, std::min(nq, kQueriesAtOnce), workload, max_codes > 0, control);
     const std::vector<Part>& all = filtered_parts.parts;
     std::vector<Answer> answers;
     for (uint64_t first = 0; first < nq; first += kQueriesAtOnce) {
         const uint64_t n = std::min(kQueriesAtOnce, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
         std::vector<RangeCollector> collectors(n, RangeCollector(bound));
-        run(all, rows.at, workload, collectors, control);
+        if (max_codes > 0)
+            search_within(all, rows.at, max_codes, collectors, control);
+        else
+            run(all, rows.at, workload, collectors, control);
         for (uint64_t q = 0; q < n; ++q) {
             answers.clear();
             for (const Found& f : collectors[q].found())
