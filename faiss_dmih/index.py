@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from faiss_dmih import _engine
-from faiss_dmih.codes import check_d
+from faiss_dmih._index_binary import IndexBinary, SearchParameters
+from faiss_dmih.codes import check_d, host_array
 from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode
 
 if TYPE_CHECKING:
     from faiss_dmih.gpu import GpuIndexDMIH
 
 
-class SearchParametersDMIH(faiss.SearchParameters):  # type: ignore[misc]
+class SearchParametersDMIH(SearchParameters):
     """How ``IndexDMIH.search`` and ``range_search`` are to search, also within FAISS's composites.
 
     Args:
@@ -55,7 +56,7 @@ class SearchParametersDMIH(faiss.SearchParameters):  # type: ignore[misc]
         _engine.set_max_codes(self, min(operator.index(n), 2**63 - 1))
 
 
-class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
+class IndexDMIH(IndexBinary):
     """Exact Hamming k-NN and range search over packed binary codes.
 
     A C++ class derived from ``faiss::IndexBinary``: everything in FAISS that holds a binary index
@@ -63,6 +64,10 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     quantizer) holds this one. Answers are those of ``faiss.IndexBinaryFlat``, bit for bit: k-NN
     ordered by (distance, id), range results ascending by id within a query. The number of threads
     is that of ``faiss.omp_set_num_threads``.
+
+    Codes are numpy arrays, torch CPU tensors or whatever else lies in host memory and speaks
+    numpy's or DLPack's protocol. They are read where they lie, without a copy, if they are
+    C-contiguous uint8. Results are numpy arrays in any case.
 
     Everything may be called from any thread. Searches run side by side; ``add``, ``remove_ids``,
     ``merge_from``, ``compact`` and ``reset`` wait until those under way have ended, and searches
@@ -139,8 +144,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     def add(self, x: ArrayLike) -> None:
         """Adds codes ``x`` (n, d/8) uint8; their ids are ntotal, ntotal + 1, ...
 
-        Either all are added or, on an exception (memory included), none. Also takes torch CPU
-        tensors and whatever else numpy can see as an array.
+        Either all are added or, on an exception (memory included), none.
 
         Raises:
             TypeError: ``x`` is not uint8.
@@ -174,7 +178,13 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
             I = np.empty((len(x), k), np.int64)
             if _engine.search(self.this, x, k, D, I):
                 return D, I
-        return super().search(_as_array(x), k, params=params)  # type: ignore[no-any-return]
+        return super().search(_as_array(x), k, params=params)
+
+    def assign(
+        self, x: ArrayLike, k: int, labels: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """The ids I (nq, k) int64 of ``search`` alone, written to ``labels`` if that is given."""
+        return super().assign(_as_array(x), k, labels)
 
     def search_and_reconstruct(
         self, x: ArrayLike, k: int, *, params: Any = None
@@ -239,7 +249,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
                     f"got ids of dtype {x.dtype}, expected integers; "
                     "np.flatnonzero(mask) are those of a mask"
                 )
-        return super().remove_ids(x)  # type: ignore[no-any-return]
+        return super().remove_ids(x)
 
     def merge_from(self, otherIndex: IndexDMIH, add_id: int = 0) -> None:
         """Takes over the codes of another IndexDMIH, which is empty afterwards.
@@ -263,7 +273,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
 
     def reconstruct(self, key: int) -> NDArray[np.uint8]:
         """The code (d/8,) uint8 of an id. RuntimeError: it is not in [0, ntotal)."""
-        return super().reconstruct(key)  # type: ignore[no-any-return]
+        return super().reconstruct(key)
 
     def reconstruct_n(
         self, n0: int = 0, ni: int = -1, x: NDArray[np.uint8] | None = None
@@ -278,7 +288,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         Raises:
             RuntimeError: not all of them are in [0, ntotal).
         """
-        return super().reconstruct_n(n0, ni, x)  # type: ignore[no-any-return]
+        return super().reconstruct_n(n0, ni, x)
 
     def reconstruct_batch(
         self, keys: ArrayLike, x: NDArray[np.uint8] | None = None
@@ -400,9 +410,13 @@ def set_simd_level(level: str) -> None:
 def stats() -> dict[str, int]:
     """What searches have done since the start or ``reset_stats()``, over all indexes.
 
-    queries; probes (buckets looked up); candidates (entries met in buckets); compared (of these,
-    codes compared); scanned (codes compared by a scan); visited (compared or scanned); fallbacks
+    Counted: queries; probes (buckets looked up); candidates (entries met in buckets); compared (of
+    these, codes compared); scanned (codes compared by a scan); visited (compared or scanned); fallbacks
     (times a query was handed from probing to the scan).
+
+    Nanoseconds that passed on the threads that called: select_ns (which ids a selector selects,
+    gathering few codes), probe_ns, scan_ns, budget_ns (searches with ``max_codes``), answer_ns
+    (ordering what was found, looking up ids).
     """
     return _engine.stats()
 
@@ -412,9 +426,9 @@ def reset_stats() -> None:
     _engine.reset_stats()
 
 
-def _as_array(x: ArrayLike) -> Any:
+def _as_array(x: Any) -> Any:
     """What FAISS's Python layer takes, which then checks dtype and shape its own way."""
-    return x if isinstance(x, np.ndarray) else np.asarray(x)
+    return x if isinstance(x, np.ndarray) else host_array(x, "x")
 
 
 def _check_budget(memory_budget: int | None, mode: str) -> int | None:

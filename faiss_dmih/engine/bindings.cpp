@@ -299,6 +299,11 @@ nb::dict statistics() {
     out["compared"] = stats.compared.load();
     out["scanned"] = stats.scanned.load();
     out["fallbacks"] = stats.fallbacks.load();
+    out["select_ns"] = stats.select_ns.load();
+    out["probe_ns"] = stats.probe_ns.load();
+    out["scan_ns"] = stats.scan_ns.load();
+    out["budget_ns"] = stats.budget_ns.load();
+    out["answer_ns"] = stats.answer_ns.load();
     out["visited"] = stats.compared.load() + stats.scanned.load();
     return out;
 }

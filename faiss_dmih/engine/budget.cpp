@@ -88,6 +88,7 @@ private:
 template <class Collector>
 void search_within(const std::vector<Part>& parts, const std::vector<const uint64_t*>& queries,
                    uint64_t max_codes, std::vector<Collector>& collectors, const Control& control) {
+    const Timed timed(stats().budget_ns);
     std::vector<const Part*> largest_first;
     for (const Part& part : parts) largest_first.push_back(&part);
     std::stable_sort(largest_first.begin(), largest_first.end(),

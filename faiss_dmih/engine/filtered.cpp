@@ -5,6 +5,7 @@
 
 #include "index.hpp"
 #include "scan_costs.hpp"
+#include "stats.hpp"
 
 namespace dmih {
 namespace {
@@ -88,6 +89,7 @@ FilteredParts Index::filtered(const Filter* filter, uint64_t queries, const Work
         out.parts = parts();
         return out;
     }
+    const Timed timed(stats().select_ns);
     if (filter->ids != nullptr && filter->version != version_) throw Outdated();
     const ScanCosts& costs = scan_costs(words_);
     const int threads = control.threads();

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "selection.hpp"
+#include "stats.hpp"
 
 namespace dmih {
 namespace {
@@ -64,7 +65,10 @@ void with_filter(const Index& index, faiss::idx_t queries, const faiss::SearchPa
         }
     }
     for (;; state = index.state(control)) {
-        const Selection selection = select(selector, state, control);
+        const Selection selection = [&] {
+            const Timed timed(stats().select_ns);
+            return select(selector, state, control);
+        }();
         filter = {&selection.ids, nullptr, selection.version};
         try {
             return search(&filter);

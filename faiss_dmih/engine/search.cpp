@@ -194,9 +194,11 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
     }
     // With several segments a query's neighbours may all be in the last one, and the others would
     // be searched without a bound.
-    if (Collector::kLearns && probing > 1 && options_.mode == Mode::Auto)
+    if (Collector::kLearns && probing > 1 && options_.mode == Mode::Auto) {
+        const Timed timed(stats().probe_ns);
         for (ProbePass<Collector>& pass : passes)
             if (probes(pass.part)) pass.glance();
+    }
     for (const ProbePass<Collector>& pass : passes) {
         const Part& part = pass.part;
         const auto began = Clock::now();
@@ -205,8 +207,13 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             options_.mode == Mode::Auto)
             planner.emplace(*part.segment, scan_costs(words_), queries.size(), control.threads(),
                             workload.of(part.share));
-        const std::vector<size_t> left =
-            probes(part) ? pass.run(all, planner ? &*planner : nullptr) : all;
+        std::vector<size_t> left;
+        if (probes(part)) {
+            const Timed timed(stats().probe_ns);
+            left = pass.run(all, planner ? &*planner : nullptr);
+        } else {
+            left = all;
+        }
         std::vector<const uint64_t*> left_queries;
         std::vector<Collector*> left_collectors;
         for (size_t q : left) {
@@ -216,7 +223,10 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
         }
         if (probes(part)) stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
         const auto start = Clock::now();
-        if (!left.empty()) scan(part, left_queries, left_collectors, control);
+        if (!left.empty()) {
+            const Timed timed(stats().scan_ns);
+            scan(part, left_queries, left_collectors, control);
+        }
         if (planner) planner->learn_scan(left.size(), nanoseconds_since(start));
         if (part.filter != nullptr && part.segment != nullptr)
             learn_filtered(part, queries.size(), workload, nanoseconds_since(began));
@@ -246,6 +256,7 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
             search_within(all.parts, rows.at, max_codes, collectors, control);
         else
             run(all.parts, rows.at, workload, collectors, control);
+        const Timed timed(stats().answer_ns);
         constexpr size_t kGroup = 64;
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
             std::vector<uint64_t> order;
@@ -287,6 +298,7 @@ RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius
             search_within(all, rows.at, max_codes, collectors, control);
         else
             run(all, rows.at, workload, collectors, control);
+        const Timed timed(stats().answer_ns);
         for (uint64_t q = 0; q < n; ++q) {
             answers.clear();
             for (const Found& f : collectors[q].found())
