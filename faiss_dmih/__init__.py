@@ -30,6 +30,7 @@ else:  # the native module cannot even be loaded where FAISS differs
     from faiss_dmih import faiss_hooks as _faiss_hooks
     from faiss_dmih.index import (
         IndexDMIH,
+        SearchParametersDMIH,
         available_simd_levels,
         reset_stats,
         set_simd_level,
@@ -43,6 +44,7 @@ else:  # the native module cannot even be loaded where FAISS differs
 __version__ = _version("faiss-dmih")
 __all__ = [
     "IndexDMIH",
+    "SearchParametersDMIH",
     "__version__",
     "available_simd_levels",
     "codes",

@@ -83,7 +83,7 @@ def check_codes(x: Any, code_size: int | None, name: str = "x") -> NDArray[np.ui
     Traceback (most recent call last):
     TypeError: x: got dtype float32, expected uint8; faiss_dmih.codes.pack makes codes of bits
     """
-    array = _host_array(x, name)
+    array = host_array(x, name)
     check_layout(array, code_size, name)
     return np.ascontiguousarray(array)
 
@@ -126,7 +126,11 @@ def check_d(d: SupportsIndex) -> int:
     return bits
 
 
-def _host_array(x: Any, name: str) -> NDArray[Any]:
+def host_array(x: Any, name: str) -> NDArray[Any]:
+    """`x`, which speaks numpy's or DLPack's protocol, as an array of the same host memory.
+
+    TypeError where it lies in a device's memory.
+    """
     if isinstance(x, np.ndarray):
         return x
     device = getattr(x, "__dlpack_device__", None)

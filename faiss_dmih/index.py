@@ -2,23 +2,62 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from faiss_dmih import _engine
-from faiss_dmih.codes import check_d
+from faiss_dmih._index_binary import IndexBinary, SearchParameters
+from faiss_dmih.codes import check_d, host_array
 from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode
 
 if TYPE_CHECKING:
     from faiss_dmih.gpu import GpuIndexDMIH
 
 
-class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
+class SearchParametersDMIH(SearchParameters):
+    """How ``IndexDMIH.search`` and ``range_search`` are to search, also within FAISS's composites.
+
+    Args:
+        sel: a ``faiss.IDSelector`` of the ids that may be answered.
+        max_codes: where it is positive, the search is approximate: at most so many codes are
+            compared with a query, and the best found is answered, ordered as always. More codes
+            never make an answer worse, and as many as such a search compares without a limit make
+            it exact; ``stats()["visited"]`` counts them. The same index gives the same answer
+            every time.
+
+    Raises:
+        TypeError: ``max_codes`` is no integer.
+
+    >>> index = IndexDMIH(64)
+    >>> index.add(np.zeros((9000, 8), dtype=np.uint8))
+    >>> D, I = index.search(index.reconstruct_n(0, 1), 1, params=SearchParametersDMIH(max_codes=5))
+    >>> D.tolist(), I.tolist()
+    ([[0]], [[0]])
+    """
+
+    def __init__(self, sel: Any = None, max_codes: int = 0) -> None:
+        self.this = _engine.make_search_parameters()
+        if sel is not None:
+            self.sel = sel
+        self.max_codes = max_codes
+
+    @property
+    def max_codes(self) -> int:
+        """Codes that may be compared with a query; not positive: all that are needed."""
+        return _engine.max_codes(self)
+
+    @max_codes.setter
+    def max_codes(self, n: SupportsIndex) -> None:
+        _engine.set_max_codes(self, min(operator.index(n), 2**63 - 1))
+
+
+class IndexDMIH(IndexBinary):
     """Exact Hamming k-NN and range search over packed binary codes.
 
     A C++ class derived from ``faiss::IndexBinary``: everything in FAISS that holds a binary index
@@ -26,6 +65,10 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     quantizer) holds this one. Answers are those of ``faiss.IndexBinaryFlat``, bit for bit: k-NN
     ordered by (distance, id), range results ascending by id within a query. The number of threads
     is that of ``faiss.omp_set_num_threads``.
+
+    Codes are numpy arrays, torch CPU tensors or whatever else lies in host memory and speaks
+    numpy's or DLPack's protocol. They are read where they lie, without a copy, if they are
+    C-contiguous uint8. Results are numpy arrays in any case.
 
     Everything may be called from any thread. Searches run side by side; ``add``, ``remove_ids``,
     ``merge_from``, ``compact`` and ``reset`` wait until those under way have ended, and searches
@@ -189,8 +232,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
     def add(self, x: ArrayLike) -> None:
         """Adds codes ``x`` (n, d/8) uint8; their ids are ntotal, ntotal + 1, ...
 
-        Either all are added or, on an exception (memory included), none. Also takes torch CPU
-        tensors and whatever else numpy can see as an array.
+        Either all are added or, on an exception (memory included), none.
 
         Raises:
             TypeError: ``x`` is not uint8.
@@ -208,7 +250,8 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         Args:
             x: queries (nq, d/8) uint8.
             k: neighbours per query, at least 1.
-            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered.
+            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered;
+                ``SearchParametersDMIH`` also the codes that may be visited.
 
         Returns:
             Distances D (nq, k) int32 and ids I (nq, k) int64, rows ordered by (distance, id); of
@@ -223,7 +266,13 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
             I = np.empty((len(x), k), np.int64)
             if _engine.search(self.this, x, k, D, I):
                 return D, I
-        return super().search(_as_array(x), k, params=params)  # type: ignore[no-any-return]
+        return super().search(_as_array(x), k, params=params)
+
+    def assign(
+        self, x: ArrayLike, k: int, labels: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """The ids I (nq, k) int64 of ``search`` alone, written to ``labels`` if that is given."""
+        return super().assign(_as_array(x), k, labels)
 
     def search_and_reconstruct(
         self, x: ArrayLike, k: int, *, params: Any = None
@@ -232,8 +281,8 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
 
         Returns:
             D and I as ``search`` has them, and R (nq, k, d/8) uint8, the codes of I; bytes 255
-            where there are fewer than k codes, as FAISS's C++ has it. (Its Python layer does not wrap
-            this for its own binary indexes.)
+            where there are fewer than k codes, as FAISS's C++ has it. (Its Python layer does not
+            wrap this for its own binary indexes.)
 
         Raises:
             TypeError, ValueError, AssertionError: as ``search``.
@@ -248,7 +297,8 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         Args:
             x: queries (nq, d/8) uint8.
             thresh: bits; distances are strictly below it.
-            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered.
+            params: ``faiss.SearchParameters(sel=...)`` restricts the ids that may be answered;
+                ``SearchParametersDMIH`` also the codes that may be visited.
 
         Returns:
             ``(lims, D, I)``: the answers of query i are ``D[lims[i]:lims[i + 1]]`` float32 and
@@ -287,7 +337,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
                     f"got ids of dtype {x.dtype}, expected integers; "
                     "np.flatnonzero(mask) are those of a mask"
                 )
-        return super().remove_ids(x)  # type: ignore[no-any-return]
+        return super().remove_ids(x)
 
     def merge_from(self, otherIndex: IndexDMIH, add_id: int = 0) -> None:
         """Takes over the codes of another IndexDMIH, which is empty afterwards.
@@ -311,7 +361,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
 
     def reconstruct(self, key: int) -> NDArray[np.uint8]:
         """The code (d/8,) uint8 of an id. RuntimeError: it is not in [0, ntotal)."""
-        return super().reconstruct(key)  # type: ignore[no-any-return]
+        return super().reconstruct(key)
 
     def reconstruct_n(
         self, n0: int = 0, ni: int = -1, x: NDArray[np.uint8] | None = None
@@ -326,7 +376,7 @@ class IndexDMIH(faiss.IndexBinary):  # type: ignore[misc]
         Raises:
             RuntimeError: not all of them are in [0, ntotal).
         """
-        return super().reconstruct_n(n0, ni, x)  # type: ignore[no-any-return]
+        return super().reconstruct_n(n0, ni, x)
 
     def reconstruct_batch(
         self, keys: ArrayLike, x: NDArray[np.uint8] | None = None
@@ -448,9 +498,13 @@ def set_simd_level(level: str) -> None:
 def stats() -> dict[str, int]:
     """What searches have done since the start or ``reset_stats()``, over all indexes.
 
-    queries; probes (buckets looked up); candidates (entries met in buckets); compared (of these,
-    codes compared); scanned (codes compared by a scan); fallbacks (times a query was handed from
-    probing to the scan).
+    Counted: queries; probes (buckets looked up); candidates (entries met in buckets); compared (of
+    these, codes compared); scanned (codes compared by a scan); visited (compared or scanned);
+    fallbacks (times a query was handed from probing to the scan).
+
+    Nanoseconds that passed on the threads that called: select_ns (which ids a selector selects,
+    gathering few codes), probe_ns, scan_ns, budget_ns (searches with ``max_codes``), answer_ns
+    (ordering what was found, looking up ids).
     """
     return _engine.stats()
 
@@ -460,9 +514,9 @@ def reset_stats() -> None:
     _engine.reset_stats()
 
 
-def _as_array(x: ArrayLike) -> Any:
+def _as_array(x: Any) -> Any:
     """What FAISS's Python layer takes, which then checks dtype and shape its own way."""
-    return x if isinstance(x, np.ndarray) else np.asarray(x)
+    return x if isinstance(x, np.ndarray) else host_array(x, "x")
 
 
 def _check_budget(memory_budget: int | None, mode: str) -> int | None:

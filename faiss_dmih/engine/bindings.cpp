@@ -226,6 +226,20 @@ PyMethodDef unlocked_functions[] = {
     {"params_mask", params_mask, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 
+nb::object make_search_parameters() {
+    return nb::steal(SWIG_NewPointerObj(new dmih::SearchParametersDMIH, swig.search_parameters,
+                                        SWIG_POINTER_OWN | SWIG_POINTER_NOSHADOW));
+}
+
+dmih::SearchParametersDMIH& parameters_of(nb::handle object) {
+    void* const pointer = pointer_of(object.ptr(), swig.search_parameters, "SearchParameters");
+    if (pointer == nullptr) throw nb::python_error();
+    auto* const own =
+        dynamic_cast<dmih::SearchParametersDMIH*>(static_cast<faiss::SearchParameters*>(pointer));
+    if (own == nullptr) throw nb::type_error("expected SearchParametersDMIH");
+    return *own;
+}
+
 nb::object make_python_index(int d, int64_t key) {
     return nb::steal(dmih::to_python(new PythonIndex(d, key)));
 }
@@ -272,6 +286,12 @@ nb::dict statistics() {
     out["compared"] = stats.compared.load();
     out["scanned"] = stats.scanned.load();
     out["fallbacks"] = stats.fallbacks.load();
+    out["select_ns"] = stats.select_ns.load();
+    out["probe_ns"] = stats.probe_ns.load();
+    out["scan_ns"] = stats.scan_ns.load();
+    out["budget_ns"] = stats.budget_ns.load();
+    out["answer_ns"] = stats.answer_ns.load();
+    out["visited"] = stats.compared.load() + stats.scanned.load();
     return out;
 }
 
@@ -298,6 +318,10 @@ NB_MODULE(_engine, m) {
     if (PyModule_AddFunctions(m.ptr(), unlocked_functions) != 0) throw nb::python_error();
     if (PyModule_AddFunctions(m.ptr(), dmih::storage_functions) != 0) throw nb::python_error();
     m.def("make_python_index", &make_python_index);
+    m.def("make_search_parameters", &make_search_parameters);
+    m.def("max_codes", [](nb::handle params) { return parameters_of(params).max_codes; });
+    m.def("set_max_codes",
+          [](nb::handle params, int64_t n) { parameters_of(params).max_codes = n; });
     m.def("set_ntotal", &set_ntotal);
     m.def("force_engine", &force_engine);
     m.def("simd_levels", &simd_levels);

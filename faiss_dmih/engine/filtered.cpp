@@ -5,6 +5,7 @@
 
 #include "index.hpp"
 #include "scan_costs.hpp"
+#include "stats.hpp"
 
 namespace dmih {
 namespace {
@@ -90,12 +91,13 @@ double guessed_share(const Part& part, const Filter& filter) {
 }  // namespace
 
 FilteredParts Index::filtered(const Filter* filter, uint64_t queries, const Workload& workload,
-                              const Control& control) const {
+                              bool repeatable, const Control& control) const {
     FilteredParts out;
     if (filter == nullptr) {
         out.parts = parts();
         return out;
     }
+    const Timed timed(stats().select_ns);
     if (filter->ids != nullptr && filter->version != version_) throw Outdated();
     const ScanCosts& costs = scan_costs(words_);
     const int threads = control.threads();
@@ -120,7 +122,9 @@ FilteredParts Index::filtered(const Filter* filter, uint64_t queries, const Work
         const double asked = static_cast<double>(std::max<uint64_t>(queries, 1));
         const double gathered = kGather * static_cast<double>(ids) / asked +
                                 scan_ns(static_cast<double>(ids), costs, queries, threads);
-        if (gathered < in_place_ns(part, costs, queries, threads, workload)) {
+        constexpr uint64_t kFew = 8;
+        if (repeatable ? ids <= part.ids() / kFew
+                       : gathered < in_place_ns(part, costs, queries, threads, workload)) {
             out.gathered.push_back(gather(part, *filter->ids, static_cast<uint32_t>(ids),
                                           image_.rows, control));
             const Segment& own = *out.gathered.back();

@@ -11,7 +11,7 @@ namespace dmih {
 
 // Without a filter, the parts themselves. Otherwise parts of which nothing may be answered are left
 // out, and where little may be, its codes are gathered: to scan these costs less than to look for
-// them among all.
+// them among all. `repeatable`: by what is selected alone, not by what searches have cost.
 struct FilteredParts {
     std::vector<Part> parts;
     std::vector<std::unique_ptr<Segment>> gathered;

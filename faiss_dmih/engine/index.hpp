@@ -105,12 +105,14 @@ public:
     struct Outdated : std::exception {};
 
     // D and I as IndexBinaryFlat gives them: ordered by (distance, id), (INT32_MAX, -1) where there
-    // are fewer than k codes. `codes`, if it is not null, gets those of I, bytes 255 for -1.
+    // are fewer than k codes. max_codes > 0: the best of so many codes a query, see budget.hpp.
+    // `codes`, if it is not null, gets those of I, bytes 255 for -1.
     void search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, int64_t* I,
-                const Filter* filter, const Control& control, uint8_t* codes = nullptr) const;
+                const Filter* filter, const Control& control, uint64_t max_codes = 0,
+                uint8_t* codes = nullptr) const;
     // Codes at a distance < radius.
     RangeResults range_search(uint64_t nq, const uint8_t* queries, int radius, const Filter* filter,
-                              const Control& control) const;
+                              const Control& control, uint64_t max_codes = 0) const;
     // The codes of n ids, which must be in [0, size): std::out_of_range otherwise.
     void reconstruct(uint64_t n, const int64_t* ids, uint8_t* codes, const Control& control) const;
     void reconstruct_n(int64_t first, int64_t n, uint8_t* codes, const Control& control) const;
@@ -159,7 +161,7 @@ private:
              const Workload& workload, std::vector<Collector>& collectors,
              const Control& control) const;
     FilteredParts filtered(const Filter* filter, uint64_t queries, const Workload& workload,
-                           const Control& control) const;
+                           bool repeatable, const Control& control) const;
     const uint64_t* row_of(uint64_t id) const;
 
     Options options_;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "selection.hpp"
+#include "stats.hpp"
 
 namespace dmih {
 namespace {
@@ -37,6 +38,11 @@ int faiss_threads() {
     return omp_get_max_threads != nullptr ? std::max(omp_get_max_threads(), 1) : 1;
 }
 
+uint64_t max_codes_of(const faiss::SearchParameters* params) {
+    const auto* own = dynamic_cast<const SearchParametersDMIH*>(params);
+    return own != nullptr && own->max_codes > 0 ? static_cast<uint64_t>(own->max_codes) : 0;
+}
+
 // Calls search(filter) with the filter that the parameters ask for, or none; again, if the index
 // has been changed by another thread since ids were selected.
 template <class Search>
@@ -55,7 +61,10 @@ void with_filter(const Index& index, faiss::idx_t queries, const faiss::SearchPa
         }
     }
     for (;; state = index.state(control)) {
-        const Selection selection = select(selector, state, control);
+        const Selection selection = [&] {
+            const Timed timed(stats().select_ns);
+            return select(selector, state, control);
+        }();
         filter = {&selection.ids, nullptr, selection.version};
         try {
             return search(&filter);
@@ -92,7 +101,8 @@ void IndexDMIH::search_and_reconstruct(faiss::idx_t n, const uint8_t* x, faiss::
         if (k <= 0) throw faiss::FaissException("k must be at least 1, got " + std::to_string(k));
         const Control own = faiss_control();
         with_filter(engine_, n, params, own, [&](const Filter* filter) {
-            engine_.search(static_cast<uint64_t>(n), x, k, distances, labels, filter, own, recons);
+            engine_.search(static_cast<uint64_t>(n), x, k, distances, labels, filter, own,
+                           max_codes_of(params), recons);
         });
     });
 }
@@ -104,7 +114,8 @@ void IndexDMIH::range_search(faiss::idx_t n, const uint8_t* x, int radius,
         const Control own = faiss_control();
         RangeResults found;
         with_filter(engine_, n, params, own, [&](const Filter* filter) {
-            found = engine_.range_search(static_cast<uint64_t>(n), x, radius, filter, own);
+            found = engine_.range_search(static_cast<uint64_t>(n), x, radius, filter, own,
+                                         max_codes_of(params));
         });
         // do_allocation takes the number of answers of each query and leaves their limits.
         for (faiss::idx_t i = 0; i < n; ++i) result->lims[i] = found.lims[i + 1] - found.lims[i];

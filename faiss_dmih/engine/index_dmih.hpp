@@ -9,6 +9,12 @@ namespace dmih {
 // With FAISS's number of threads, stopped by what stops FAISS's own searches.
 Control faiss_control();
 
+// For a search that may be approximate: at most max_codes codes are visited for a query; all that
+// are needed, if it is not positive.
+struct SearchParametersDMIH : faiss::SearchParameters {
+    int64_t max_codes = 0;
+};
+
 class IndexDMIH : public faiss::IndexBinary {
 public:
     explicit IndexDMIH(Options options);

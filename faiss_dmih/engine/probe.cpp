@@ -65,6 +65,28 @@ Probed Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
 }
 
 template <class Collector>
+bool Prober<Collector>::run_within(const uint64_t* query, double most, uint64_t& left,
+                                   Collector& collector) {
+    begin(query, collector);
+    left_ = &left;
+    allowed_ = kNever;
+    const Front& front = part_.segment->front;
+    for (size_t s = 0;; ++s) {
+        if (collector.bound() < static_cast<int64_t>(s) || s == front.steps.size()) return true;
+        if (left == 0 || front.items[s + 1] - front.items[s] > most) return false;
+        if (!ring(s < first_.size() ? first_[s].step : front.steps[s])) return false;
+    }
+}
+
+template <class Collector>
+bool Prober<Collector>::seen(const uint64_t* code) const {
+    for (uint32_t j = 0; j < tables_.size(); ++j)
+        if (radius_[j] >= 0 && tables_[j].substring.distance(code, query_) <= radius_[j])
+            return true;
+    return false;
+}
+
+template <class Collector>
 void Prober<Collector>::begin(const uint64_t* query, Collector& collector) {
     query_ = query;
     collector_ = &collector;
@@ -245,7 +267,7 @@ bool Prober<Collector>::buckets(const Table& table) {
                 // While nothing is known every code is compared: soon something will be.
                 if (n_slots_ == (collector_->bounded() ? kGroup : kFirstGroup)) verify();
             });
-            if (spent() > allowed_) return false;
+            if (spent() > allowed_ || (left_ != nullptr && *left_ == 0)) return false;
         }
     }
     if (candidates_ > most_candidates_) damaged();
@@ -258,6 +280,10 @@ bool Prober<Collector>::buckets(const Table& table) {
 
 template <class Collector>
 void Prober<Collector>::verify() {
+    if (left_ != nullptr) {
+        n_slots_ = static_cast<int>(std::min<uint64_t>(static_cast<uint64_t>(n_slots_), *left_));
+        *left_ -= static_cast<uint64_t>(n_slots_);
+    }
     compared_ += static_cast<uint64_t>(n_slots_);
     spent_ += kComparedItems * n_slots_;
     switch (part_.words) {

@@ -26,6 +26,13 @@ public:
     Probed run(const uint64_t* query, const ProbeLimits& limits, Collector& collector,
                bool glanced);
 
+    // The same for a search that may compare `left` codes: goes on, whatever has been learnt, until
+    // all is known (true), `left` is zero, or the next ring is expected to take more than `most`
+    // items.
+    bool run_within(const uint64_t* query, double most, uint64_t& left, Collector& collector);
+    // After that: whether a code has been compared, if `left` is not zero.
+    bool seen(const uint64_t* code) const;
+
     // Looks into the query's own buckets, the front's first steps. False: they were too large, not
     // all was seen.
     bool glance(const uint64_t* query, Collector& collector);
@@ -73,6 +80,7 @@ private:
     size_t ahead_ = 0;              // steps to prefetch
     int unpolled_ = 0;
 
+    uint64_t* left_ = nullptr;  // codes that may be compared; null: all
     const uint64_t* query_ = nullptr;
     Collector* collector_ = nullptr;
     std::vector<int> radius_;         // rho

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <optional>
 
+#include "budget.hpp"
 #include "collector.hpp"
 #include "damage.hpp"
 #include "filtered.hpp"
@@ -198,9 +199,11 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
     // before has smaller ids, and growth leaves no such segment before another one; a file may.
     const auto in_order = [](const Part& part) { return part.ids_ascend(); };
     if (Collector::kLearns && probing > 1 && options_.mode == Mode::Auto &&
-        std::none_of(parts.begin(), parts.end() - 1, in_order))
+        std::none_of(parts.begin(), parts.end() - 1, in_order)) {
+        const Timed timed(stats().probe_ns);
         for (ProbePass<Collector>& pass : passes)
             if (probes(pass.part)) pass.glance();
+    }
     for (const ProbePass<Collector>& pass : passes) {
         const Part& part = pass.part;
         const auto began = Clock::now();
@@ -209,8 +212,13 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             options_.mode == Mode::Auto)
             planner.emplace(*part.segment, scan_costs(words_), queries.size(), control.threads(),
                             workload.of(part.share));
-        const std::vector<size_t> left =
-            probes(part) ? pass.run(all, planner ? &*planner : nullptr) : all;
+        std::vector<size_t> left;
+        if (probes(part)) {
+            const Timed timed(stats().probe_ns);
+            left = pass.run(all, planner ? &*planner : nullptr);
+        } else {
+            left = all;
+        }
         std::vector<const uint64_t*> left_queries;
         std::vector<Collector*> left_collectors;
         for (size_t q : left) {
@@ -220,7 +228,10 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
         }
         if (probes(part)) stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
         const auto start = Clock::now();
-        if (!left.empty()) scan(part, left_queries, left_collectors, control);
+        if (!left.empty()) {
+            const Timed timed(stats().scan_ns);
+            scan(part, left_queries, left_collectors, control);
+        }
         if (planner) planner->learn_scan(left.size(), nanoseconds_since(start));
         if (part.filter != nullptr && part.segment != nullptr)
             learn_filtered(part, queries.size(), workload, nanoseconds_since(began));
@@ -229,12 +240,14 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
 }
 
 void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, int64_t* I,
-                   const Filter* filter, const Control& control, uint8_t* codes) const {
+                   const Filter* filter, const Control& control, uint64_t max_codes,
+                   uint8_t* codes) const {
     const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     const uint64_t found = std::min<uint64_t>(static_cast<uint64_t>(k), size()) + 256;
     const uint64_t at_once = std::clamp<uint64_t>(kFoundAtOnce / found, 1, kQueriesAtOnce);
     const Workload workload{static_cast<uint64_t>(k), 0, options_.d};
-    const FilteredParts all = filtered(filter, std::min(nq, at_once), workload, control);
+    const FilteredParts all =
+        filtered(filter, std::min(nq, at_once), workload, max_codes > 0, control);
     for (uint64_t first = 0; first < nq; first += at_once) {
         const uint64_t n = std::min(at_once, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
@@ -244,7 +257,11 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         collectors.reserve(n);
         for (uint64_t q = 0; q < n; ++q)
             collectors.emplace_back(k, options_.d, &histograms[q * distances]);
-        run(all.parts, rows.at, workload, collectors, control);
+        if (max_codes > 0)
+            search_within(all.parts, rows.at, max_codes, collectors, control);
+        else
+            run(all.parts, rows.at, workload, collectors, control);
+        const Timed timed(stats().answer_ns);
         constexpr size_t kGroup = 64;
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
             std::vector<uint64_t> order;
@@ -266,7 +283,8 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
 }
 
 RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius,
-                                 const Filter* filter, const Control& control) const {
+                                 const Filter* filter, const Control& control,
+                                 uint64_t max_codes) const {
     const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
     RangeResults out;
     out.lims.assign(nq + 1, 0);
@@ -274,14 +292,18 @@ RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius
     const int bound = std::min(radius - 1, options_.d);
     const Workload workload{0, bound, options_.d};
     const FilteredParts filtered_parts =
-        filtered(filter, std::min(nq, kQueriesAtOnce), workload, control);
+        filtered(filter, std::min(nq, kQueriesAtOnce), workload, max_codes > 0, control);
     const std::vector<Part>& all = filtered_parts.parts;
     std::vector<Answer> answers;
     for (uint64_t first = 0; first < nq; first += kQueriesAtOnce) {
         const uint64_t n = std::min(kQueriesAtOnce, nq - first);
         const Queries rows(queries + first * code_size(), n, code_size(), words_);
         std::vector<RangeCollector> collectors(n, RangeCollector(bound));
-        run(all, rows.at, workload, collectors, control);
+        if (max_codes > 0)
+            search_within(all, rows.at, max_codes, collectors, control);
+        else
+            run(all, rows.at, workload, collectors, control);
+        const Timed timed(stats().answer_ns);
         for (uint64_t q = 0; q < n; ++q) {
             answers.clear();
             for (const Found& f : collectors[q].found()) {
