@@ -191,6 +191,9 @@ def test_filtered_searches(way: str, share: float, nq: int) -> None:
         index.range_search(LARGE.xq[:nq], 12, params=params),
         flat.range_search(LARGE.xq[:nq], 12, params=params),
     )
+    few = faiss_dmih.SearchParametersDMIH(params.sel, max_codes=300)
+    same = large().search(LARGE.xq[:nq], 10, params=few)
+    assert_same(index.search(LARGE.xq[:nq], 10, params=few), same)
 
 
 @pytest.mark.parametrize("way", sorted(WAYS))
