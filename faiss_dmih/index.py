@@ -411,8 +411,8 @@ def stats() -> dict[str, int]:
     """What searches have done since the start or ``reset_stats()``, over all indexes.
 
     Counted: queries; probes (buckets looked up); candidates (entries met in buckets); compared (of
-    these, codes compared); scanned (codes compared by a scan); visited (compared or scanned); fallbacks
-    (times a query was handed from probing to the scan).
+    these, codes compared); scanned (codes compared by a scan); visited (compared or scanned);
+    fallbacks (times a query was handed from probing to the scan).
 
     Nanoseconds that passed on the threads that called: select_ns (which ids a selector selects,
     gathering few codes), probe_ns, scan_ns, budget_ns (searches with ``max_codes``), answer_ns

@@ -45,7 +45,8 @@ index.reconstruct_n(first=3)
 
 def test_good_use_passes_and_wrong_use_does_not(tmp_path: Path) -> None:
     (tmp_path / "mypy.ini").write_text(
-        "[mypy]\nstrict = true\n[mypy-faiss.*]\nfollow_imports = skip\nignore_missing_imports = true\n"
+        "[mypy]\nstrict = true\n"
+        "[mypy-faiss.*]\nfollow_imports = skip\nignore_missing_imports = true\n"
     )
     (tmp_path / "user.py").write_text(GOOD + BAD)
     done = subprocess.run(
