@@ -2,6 +2,8 @@
 # make test   lint, type check, all tests; what CI runs
 # make lint   formatting, ruff, mypy, clang-format
 # make format rewrite the sources in the project's format
+# make tsan   the engine under ThreadSanitizer, half a minute of searches beside changes
+# make asan   the same under AddressSanitizer and UBSan
 # make dist   sdist and wheel in dist/
 # make gpu-check   what needs a GPU, in eight minutes and without network, of wheels in WHEELS;
 #             results in OUT (docs/gpu.md)
@@ -13,7 +15,7 @@ OUT ?= gpu-check-out
 ENGINE := $(shell find faiss_dmih/engine -name '*.?pp')
 CUDA := $(shell find cuda tests/gpu -name '*.cu' -o -name '*.cuh' -o -name '*.?pp')
 
-.PHONY: demo test lint format dist gpu-check clean
+.PHONY: demo test lint format tsan asan dist gpu-check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -32,6 +34,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(ENGINE) $(CUDA)
+
+tsan asan: $(VENV)/.installed-dev
+	DMIH_SANITIZED_SECONDS=10 $(BIN)/python -m pytest -s tests/test_sanitizers.py -k $@
 
 dist: $(VENV)/.installed-dev
 	$(BIN)/python -m build --outdir dist .
