@@ -3,6 +3,8 @@
 # make lint   formatting, ruff, mypy, clang-format
 # make format rewrite the sources in the project's format
 # make fuzz   a million mutated index files, under sanitizers (FUZZ=runs)
+# make tsan   the engine under ThreadSanitizer, half a minute of searches beside changes
+# make asan   the same under AddressSanitizer and UBSan
 # make dist   sdist and wheel in dist/
 # make gpu-check   what needs a GPU, in eight minutes and without network, of wheels in WHEELS;
 #             results in OUT (docs/gpu.md)
@@ -15,7 +17,7 @@ ENGINE := $(shell find faiss_dmih/engine -name '*.?pp')
 FUZZ ?= 1000000
 CUDA := $(shell find cuda tests/gpu tests/fuzz -name '*.cu' -o -name '*.cuh' -o -name '*.?pp')
 
-.PHONY: demo test lint format fuzz dist gpu-check clean
+.PHONY: demo test lint format tsan asan fuzz dist gpu-check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -38,6 +40,9 @@ format: $(VENV)/.installed-dev
 fuzz:
 	$(PYTHON) tests/fuzz/build.py build/fuzz
 	cd build/fuzz && ./fuzz $(CURDIR)/tests/fuzz/seeds runs $(FUZZ)
+
+tsan asan: $(VENV)/.installed-dev
+	DMIH_SANITIZED_SECONDS=10 $(BIN)/python -m pytest -s tests/test_sanitizers.py -k $@
 
 dist: $(VENV)/.installed-dev
 	$(BIN)/python -m build --outdir dist .

@@ -52,7 +52,9 @@ void with_filter(const Index& index, faiss::idx_t queries, const faiss::SearchPa
     const faiss::IDSelector& selector = *params->sel;
     State state = index.state(control);
     Filter filter;
-    if (better_asked(selector, state.size, static_cast<uint64_t>(queries))) {
+    // A search that is begun again would visit more codes than it may.
+    if (max_codes_of(params) == 0 &&
+        better_asked(selector, state.size, static_cast<uint64_t>(queries))) {
         const AskedSelector asked(selector, state.size);
         filter.asked = &asked;
         try {

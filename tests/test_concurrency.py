@@ -1,0 +1,179 @@
+"""Searches beside changes: each sees the index before a change or after it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from checks import ENGINES, assert_exact, make_index
+from scripts import run
+
+from faiss_dmih import reference
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_searches_while_others_change_the_index(engine: str) -> None:
+    """Blocks of one code each come and go: whatever is found is at its distance in some state."""
+    rng = np.random.default_rng(0)
+    block = np.repeat(rng.integers(0, 256, (1, 8), dtype=np.uint8), 5000, axis=0)
+    index = make_index(64, engine)
+    index.add(block)
+    end = time.monotonic() + 0.6
+    searches = []
+
+    def search(worker: int) -> None:
+        while time.monotonic() < end:
+            params = None
+            if worker % 2:
+                params = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, 10**6))
+            D, I = index.search(block[:20], 6000, params=params)
+            n = (I[0] >= 0).sum()
+            assert n % 2500 == 0 or n == 6000
+            assert (I[0] == I).all()
+            assert (I[0, :n] == np.arange(n)).all()
+            assert (D[0, :n] == 0).all()
+            searches.append(n)
+
+    def change(_: int) -> None:
+        while time.monotonic() < end:
+            index.add(block)
+            index.remove_ids(faiss.IDSelectorRange(0, 2500))
+            index.compact()
+            if index.ntotal > 40_000:
+                index.reset()
+
+    with ThreadPoolExecutor(5) as pool:
+        work = [pool.submit(search, worker) for worker in range(3)]
+        work += [pool.submit(change, worker) for worker in range(2)]
+        for done in work:
+            done.result(timeout=100)
+    assert searches
+    n = index.ntotal
+    assert n % 2500 == 0
+    assert_exact(index, np.repeat(block[:1], n, axis=0), block[:3], 7, 5)
+
+
+def test_adds_from_many_threads_are_all_there() -> None:
+    index = make_index(64)
+    xb = np.random.default_rng(0).integers(0, 256, (20_000, 8), dtype=np.uint8)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(index.add, np.array_split(xb, 400)))
+    assert index.ntotal == len(xb)
+    rows = index.reconstruct_n()
+    assert (np.sort(rows.view(np.uint64).ravel()) == np.sort(xb.view(np.uint64).ravel())).all()
+    assert_exact(index, rows, xb[:20], 5, 10)
+
+
+def test_two_that_are_merged_into_each_other_do_not_wait_for_ever() -> None:
+    code = np.zeros((3000, 8), np.uint8)
+    one, two = make_index(64), make_index(64)
+    one.add(code)
+
+    def merge(into: Any, other: Any) -> None:
+        for _ in range(100):
+            into.merge_from(other)
+
+    threads = [threading.Thread(target=merge, args=pair) for pair in ((one, two), (two, one))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert one.ntotal + two.ntotal == 3000
+
+
+def test_a_selector_may_use_the_index_that_asks_it() -> None:
+    """It is asked before the search begins: what it changes is seen, and nobody waits for ever."""
+    xb = np.random.default_rng(0).integers(0, 256, (500, 8), dtype=np.uint8)
+    index = make_index(64)
+    index.add(xb)
+
+    def selects(i: int) -> bool:
+        if i == 7 and index.ntotal == 500:
+            index.add(xb[:1])
+        return i % 2 == 0
+
+    params = faiss.SearchParameters(sel=faiss.PyCallbackIDSelector(selects))
+    now = np.concatenate([xb, xb[:1]])
+    expected = reference.knn(now, xb[:5], 5, mask=np.arange(501) % 2 == 0)
+    assert (index.search(xb[:5], 5, params=params)[1] == expected[1]).all()
+
+
+def test_a_signal_handler_cannot_change_what_is_being_searched() -> None:
+    run("""
+        xb, xq = codes(200_000, 256), codes(300_000, 256, seed=1)
+        index = faiss_dmih.IndexDMIH(256, mode="scan")
+        index.add(xb)
+
+        def handler(*_):
+            index.add(xb)
+
+        signal.signal(signal.SIGUSR1, handler)
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+        try:
+            index.search(xq, 10)
+        except RuntimeError as error:
+            assert "by the same thread" in str(error), error
+        else:
+            sys.exit("the search ended before the signal came")
+        assert index.ntotal == len(xb)
+        assert_exact(index, xb, xb[:3])
+    """)
+
+
+@pytest.mark.parametrize(
+    "call", ["search(xq, 10, params=params)", "range_search(xq, 90, params=params)"]
+)
+def test_ctrl_c_ends_a_long_filtered_search(call: str) -> None:
+    run(f"""
+        xb, xq = codes(300_000, 256), codes(500_000, 256, seed=1)
+        index = faiss_dmih.IndexDMIH(256)
+        index.add(xb)
+        params = faiss.SearchParameters(sel=faiss.IDSelectorRange(5, 290_000))
+        sent = []
+
+        def send():
+            sent.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Timer(0.5, send).start()
+        try:
+            index.{call}
+        except (KeyboardInterrupt, RuntimeError):
+            assert time.monotonic() - sent[0] < 1
+        else:
+            sys.exit("the search ended before it was interrupted")
+        assert_exact(index, xb, xb[:3])
+    """)
+
+
+def test_fork_while_another_thread_changes_the_index() -> None:
+    """What that thread held is held by nobody in the child."""
+    run("""
+        import faulthandler
+
+        xb = codes(100_000)
+        index, waiting = faiss_dmih.IndexDMIH(64), faiss_dmih.IndexDMIH(64)
+        index.add(xb[:9000])
+        adder = threading.Thread(target=lambda: index.add(xb))
+        adder.start()
+        time.sleep(0.005)
+        pid = os.fork()
+        if pid == 0:
+            faulthandler.dump_traceback_later(20, exit=True)
+            n = index.ntotal
+            assert (index.search(xb[:20], 1)[1].ravel() == np.arange(20)).all()
+            index.add(xb[:10])
+            assert index.ntotal == n + 10
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        adder.join()
+        assert index.ntotal == 109_000
+    """)
