@@ -28,8 +28,8 @@ LEAF, COMPOSITE = b"IBDM", b"IBDC"
 VERSION = 1
 _ALIGNMENT = 64
 _CHUNK = 1 << 20
-_HEADER = struct.Struct("<4sIQ44xI")
-_NODE = struct.Struct("<8sIIQQI24xI")
+HEADER = struct.Struct("<4sIQ44xI")
+NODE = struct.Struct("<8sIIQQI24xI")
 _MAX_CHILDREN = 1 << 16
 
 ReadInto = Callable[[memoryview], int]
@@ -74,7 +74,7 @@ def read_index(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
             ``mmap`` they are done without, and searches are slower.
     """
     path = os.fspath(path)
-    with open(path, "rb") as file, _naming(path):
+    with open(path, "rb") as file, naming(path):
         fd = file.fileno()
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return _decode(_StreamIn(lambda view: file.readinto(view) or 0))
@@ -263,7 +263,7 @@ class _StreamIn:
         self._read_into = with_bytes_before(self._read_into, data)
 
 
-def _padding(size: int) -> int:
+def padding(size: int) -> int:
     return -size % _ALIGNMENT
 
 
@@ -272,7 +272,7 @@ def _size(index: Any) -> int:
     ours = composites.as_dmih(index)
     if ours is not None:
         return _engine.stored_size(ours)
-    return _HEADER.size + sum(size for _, size in _tree(index, 0))
+    return HEADER.size + sum(size for _, size in _tree(index, 0))
 
 
 def _tree(index: Any, depth: int) -> Iterator[tuple[tuple[Node, int], int]]:
@@ -280,7 +280,7 @@ def _tree(index: Any, depth: int) -> Iterator[tuple[tuple[Node, int], int]]:
     composites.check_depth(depth)
     node, children = composites.take_apart(index)
     size = _payload_size(node)
-    yield (node, len(children)), _NODE.size + size + _padding(size)
+    yield (node, len(children)), NODE.size + size + padding(size)
     for child in children:
         yield from _tree(child, depth + 1)
 
@@ -296,19 +296,19 @@ def _encode(index: Any, out: _Out) -> None:
     if ours is not None:
         return out.leaf(ours)
     nodes = list(_tree(index, 0))
-    total = _HEADER.size + sum(size for _, size in nodes)
-    out.write(_with_checksum(_HEADER, COMPOSITE, VERSION, total))
+    total = HEADER.size + sum(size for _, size in nodes)
+    out.write(_with_checksum(HEADER, COMPOSITE, VERSION, total))
     for (node, children), _ in nodes:
         size = _payload_size(node)
         plain = node.kind != DMIH and node.payload is not None
         crc = _engine.crc32c(node.payload, 0, False) if plain else 0
         kind = node.kind.encode()
-        out.write(_with_checksum(_NODE, kind, node.d, children, node.flags, size, crc))
+        out.write(_with_checksum(NODE, kind, node.d, children, node.flags, size, crc))
         if node.kind == DMIH:
             out.leaf(node.payload)
         elif plain:
             out.write(memoryview(node.payload))
-        out.write(memoryview(bytes(_padding(size))))
+        out.write(memoryview(bytes(padding(size))))
 
 
 def _with_checksum(record: struct.Struct, *values: Any) -> memoryview:
@@ -316,15 +316,49 @@ def _with_checksum(record: struct.Struct, *values: Any) -> memoryview:
     return memoryview(data + struct.pack("<I", _engine.crc32c(data, 0, False)))
 
 
-def _unpack(record: struct.Struct, data: NDArray[np.uint8], what: str) -> tuple[Any, ...]:
+def _unpack(record: struct.Struct, data: bytes, what: str) -> tuple[Any, ...]:
     if len(data) < record.size:
         raise ValueError(
             f"the index is truncated: {what} has {record.size} bytes, and there are {len(data)}"
         )
-    values = record.unpack(data.tobytes())
+    values = record.unpack(data)
     if values[-1] != _engine.crc32c(data[:-4], 0, False):
         raise ValueError(f"the index is damaged: the checksum of {what} is wrong")
     return values[:-1]
+
+
+def read_composite_header(data: bytes, there: int | None) -> int:
+    """The size that the header says all of it has; ``there``: what there is, if that is known."""
+    if data[:4] != COMPOSITE:
+        raise ValueError(
+            f"this is no index of faiss_dmih: it begins with {data[:4]!r}, expected "
+            f"{LEAF!r} or {COMPOSITE!r}"
+        )
+    _, version, total = _unpack(HEADER, data, "the header of a composite")
+    if version != VERSION:
+        raise ValueError(
+            f"the composite is of version {version} of the format, expected {VERSION}: read it "
+            "with the faiss_dmih that has written it"
+        )
+    if there is not None and there != total:
+        raise ValueError(
+            f"the index is truncated: it says that it has {total} bytes, and there are {there}"
+            if there < total
+            else f"not a sound index: it says that it has {total} bytes, and there are {there}"
+        )
+    return int(total)
+
+
+def read_node_header(data: bytes, left: int) -> tuple[str, int, int, int, int, int]:
+    """(kind, d, number of children, flags, size, CRC) of a node that has ``left`` bytes at most."""
+    kind, d, children, flags, size, crc = _unpack(NODE, data, "a node of the composite")
+    name = kind.rstrip(b"\0").decode("latin-1")
+    if NODE.size + size + padding(size) > left or children > _MAX_CHILDREN:
+        raise ValueError(
+            f"not a sound index: a node ({name}) of {size} bytes and {children} children, where "
+            f"{left} bytes are left"
+        )
+    return name, d, children, flags, size, crc
 
 
 def _decode(source: _In) -> Any:
@@ -337,28 +371,11 @@ def _decode(source: _In) -> Any:
         magic = _peek(source)
     if magic == LEAF:
         return IndexDMIH._opened(*source.leaf(left if left is not None else 0))
-    if magic != COMPOSITE:
+    total = read_composite_header(source.read(HEADER.size).tobytes(), left)
+    index, used = _decode_node(source, total - HEADER.size, 0)
+    if used != total - HEADER.size:
         raise ValueError(
-            f"this is no index of faiss_dmih: it begins with {magic!r}, expected "
-            f"{LEAF!r} or {COMPOSITE!r}"
-        )
-    header = source.read(_HEADER.size)
-    _, version, total = _unpack(_HEADER, header, "the header of a composite")
-    if version != VERSION:
-        raise ValueError(
-            f"the composite is of version {version} of the format, expected {VERSION}: read it "
-            "with the faiss_dmih that has written it"
-        )
-    if left is not None and left != total:
-        raise ValueError(
-            f"the index is truncated: it says that it has {total} bytes, and there are {left}"
-            if left < total
-            else f"not a sound index: it says that it has {total} bytes, and there are {left}"
-        )
-    index, used = _decode_node(source, total - _HEADER.size, 0)
-    if used != total - _HEADER.size:
-        raise ValueError(
-            f"not a sound index: its nodes have {used} bytes, expected {total - _HEADER.size}"
+            f"not a sound index: its nodes have {used} bytes, expected {total - HEADER.size}"
         )
     return index
 
@@ -373,15 +390,9 @@ def _peek(source: _In) -> bytes:
 def _decode_node(source: _In, left: int, depth: int) -> tuple[Any, int]:
     """The index of the next node, and how many of the ``left`` bytes it and its children took."""
     composites.check_depth(depth)
-    values = _unpack(_NODE, source.read(_NODE.size), "a node of the composite")
-    kind, d, children, flags, size, crc = values
-    kind = kind.rstrip(b"\0").decode("latin-1")
-    used = _NODE.size + size + _padding(size)
-    if used > left or children > _MAX_CHILDREN:
-        raise ValueError(
-            f"not a sound index: a node ({kind}) of {size} bytes and {children} children, where "
-            f"{left} bytes are left"
-        )
+    header = source.read(NODE.size).tobytes()
+    kind, d, children, flags, size, crc = read_node_header(header, left)
+    used = NODE.size + size + padding(size)
     if kind == DMIH:
         payload: Any = IndexDMIH._opened(*source.leaf(size))
     else:
@@ -393,7 +404,7 @@ def _decode_node(source: _In, left: int, depth: int) -> tuple[Any, int]:
             )
         if crc != _engine.crc32c(payload, 0, False):
             raise ValueError(f"the index is damaged: the checksum of a node ({kind}) is wrong")
-    source.read(_padding(size))
+    source.read(padding(size))
     inner = []
     for _ in range(children):
         child, more = _decode_node(source, left - used, depth + 1)
@@ -417,7 +428,7 @@ def _check_index(index: Any) -> None:
 
 
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
+def naming(path: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:

@@ -16,15 +16,25 @@ bool is_sound(const Table& table, const Segment& segment, const Control& control
     const uint32_t* const begin = table.offsets.data();
     const uint32_t* const end = begin + table.offsets.size();
     if (*begin != 0 || end[-1] != segment.slots || !std::is_sorted(begin, end)) return false;
-    Buffer<uint32_t> next(table.offsets);
-    const bool signing = !table.signatures.empty();
-    for (uint32_t s = 0; s < segment.slots; ++s) {
-        if (s % 65536 == 0) control.poll();
-        const uint64_t* const code = segment.codes.data() + size_t{s} * segment.words;
-        const uint32_t key = table.substring.of(code);
-        const uint32_t at = next[key]++;
-        if (at >= table.offsets[key + 1] || table.slots[at] != s) return false;
-        if (signing && table.signatures[at] != table.signature.of(code)) return false;
+    constexpr uint32_t kAhead = 16;  // codes in flight
+    const auto code_of = [&](uint32_t slot) {
+        return segment.codes.data() + size_t{slot} * segment.words;
+    };
+    const uint32_t keys = static_cast<uint32_t>(table.offsets.size()) - 1;
+    uint32_t p = 0;
+    for (uint32_t key = 0; key < keys; ++key) {
+        if (key % 4096 == 0) control.poll();
+        // As many entries as slots, different ones within a bucket and of its key: each slot once.
+        for (int64_t last = -1; p < table.offsets[key + 1]; ++p) {
+            if (p + kAhead < segment.slots) __builtin_prefetch(code_of(table.slots[p + kAhead]));
+            const uint32_t slot = table.slots[p];
+            if (slot <= last || slot >= segment.slots) return false;
+            last = slot;
+            if (table.substring.of(code_of(slot)) != key) return false;
+            if (!table.signatures.empty() &&
+                table.signatures[p] != table.signature.of(code_of(slot)))
+                return false;
+        }
     }
     return true;
 }
@@ -105,7 +115,7 @@ bool Assembler::find_map(const PartEntry& part, uint32_t number, IdMap& map) con
 
 // The rows of slots, out of the codes of ids. False: the map does not say which codes are equal.
 bool Assembler::gather(const PartEntry& part, Segment& out) const {
-    constexpr uint32_t kNone = UINT32_MAX;
+    constexpr uint32_t kNone = UINT32_MAX, kAhead = 16;
     IdMap& map = out.map;
     const uint64_t* const codes = codes_->data() + part.base * words_;
     map.slot_of = Buffer<uint32_t>(part.n);
@@ -117,6 +127,7 @@ bool Assembler::gather(const PartEntry& part, Segment& out) const {
         if (begin != at || end <= begin || end > part.n) return false;
         uint64_t* const row = out.codes.data() + slot * words_;
         for (; at < end; ++at) {
+            if (at + kAhead < part.n) __builtin_prefetch(codes + map.ids[at + kAhead] * words_);
             const uint32_t id = map.ids[at];
             if (id >= part.n || map.slot_of[id] != kNone) return false;
             if (at > begin && id < map.ids[at - 1]) return false;
