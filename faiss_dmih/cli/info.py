@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from faiss_dmih.cli.console import show_error
+from faiss_dmih.cli.terminal import show_error
 from faiss_dmih.inspection import Node, inspect
 
 File = Annotated[Path, typer.Argument(help="Written by faiss_dmih.write_index.")]

@@ -56,8 +56,9 @@ std::unique_ptr<Segment> gather(const Part& part, const Bits& selected, uint32_t
         for (uint32_t i = static_cast<uint32_t>(c) * kChunk; i < end; ++i) {
             const uint32_t id = out->map.ids[i];
             const uint64_t* code =
-                rows != nullptr ? rows + (base + id) * words
-                                : part.code(part.segment == nullptr ? id : part.segment->slot_of(id));
+                rows != nullptr
+                    ? rows + (base + id) * words
+                    : part.code(part.segment == nullptr ? id : part.segment->slot_of(id));
             for (size_t w = 0; w < words; ++w) out->codes[i * words + w] = code[w];
         }
     });
@@ -125,8 +126,8 @@ FilteredParts Index::filtered(const Filter* filter, uint64_t queries, const Work
         constexpr uint64_t kFew = 8;
         if (repeatable ? ids <= part.ids() / kFew
                        : gathered < in_place_ns(part, costs, queries, threads, workload)) {
-            out.gathered.push_back(gather(part, *filter->ids, static_cast<uint32_t>(ids),
-                                          image_.rows, control));
+            out.gathered.push_back(
+                gather(part, *filter->ids, static_cast<uint32_t>(ids), image_.rows, control));
             const Segment& own = *out.gathered.back();
             out.parts.push_back({part.number, own.base, own.slots, words_, own.codes.data(), &own});
         } else {

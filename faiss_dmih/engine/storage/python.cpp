@@ -217,7 +217,8 @@ PyObject* copy_index(PyObject*, PyObject* object) {
 PyObject* stored_size(PyObject*, PyObject* object) {
     IndexDMIH* const index = index_of(object);
     uint64_t size = 0;
-    if (index == nullptr || !failure_of([&] { size = Storage::size_of(index->engine(), faiss_control()); }).raise())
+    if (index == nullptr ||
+        !failure_of([&] { size = Storage::size_of(index->engine(), faiss_control()); }).raise())
         return nullptr;
     return PyLong_FromUnsignedLongLong(size);
 }

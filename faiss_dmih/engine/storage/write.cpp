@@ -79,7 +79,8 @@ private:
 }  // namespace
 
 // The sections of an index in memory, in the order in which they are written.
-static void lay_out(size_t words, uint64_t ntotal, const std::vector<std::unique_ptr<Segment>>& segments,
+static void lay_out(size_t words, uint64_t ntotal,
+                    const std::vector<std::unique_ptr<Segment>>& segments,
                     const Buffer<uint64_t>& tail, uint32_t tail_size, Layout& out) {
     out.add(tags::kCodes, 0, 0, ntotal * words * 8,
             [&segments, &tail, tail_size, words](const Visit& visit) {
@@ -150,7 +151,8 @@ uint64_t Storage::size_of(const Index& index, const Control& control) {
     const Gate::Visit visit(index.gate_, Gate::Visit::kShared, control);
     if (index.mapped()) return index.image_.size;
     Layout layout(index.options_.cuts.size());
-    lay_out(static_cast<size_t>(index.words_), index.size(), index.segments_, index.tail_, index.tail_size_, layout);
+    lay_out(static_cast<size_t>(index.words_), index.size(), index.segments_, index.tail_,
+            index.tail_size_, layout);
     return layout.place();
 }
 
@@ -165,7 +167,8 @@ void Storage::write(const Index& index, Sink& sink, const Control& control) {
     }
     const Options& options = index.options_;
     Layout layout(options.cuts.size());
-    lay_out(static_cast<size_t>(index.words_), index.size(), index.segments_, index.tail_, index.tail_size_, layout);
+    lay_out(static_cast<size_t>(index.words_), index.size(), index.segments_, index.tail_,
+            index.tail_size_, layout);
 
     FileHeader header{};
     std::memcpy(header.magic, kMagic, sizeof kMagic);
