@@ -1,5 +1,5 @@
-// The engine without Python and FAISS, for sanitizers: threads that search an index while others change
-// it. Built and run by tests/test_sanitizers.py, and longer by `make tsan` and `make asan`.
+// The engine without Python and FAISS, for sanitizers: threads that search an index while others
+// change it. Built and run by tests/test_sanitizers.py, and longer by `make tsan` and `make asan`.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
