@@ -183,3 +183,21 @@ def test_ties_go_to_the_smallest_ids(mode: str, nq: int) -> None:
         some, none = min(k, 10_000), max(k - 10_000, 0)
         np.testing.assert_array_equal(I, np.tile([*range(some), *[-1] * none], (nq, 1)))
         np.testing.assert_array_equal(D, np.tile([1] * some + [2**31 - 1] * none, (nq, 1)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("d", [8, 64, 136])
+def test_parts_with_fewer_codes_than_are_asked_for(mode: str, d: int) -> None:
+    """What one part has found is no answer yet: nearer codes of the next one come after it."""
+    rng = np.random.default_rng(d)
+    for _ in range(60):
+        first, rest = (int(n) for n in rng.integers(1, 7, 2))
+        xb = rng.integers(0, 256, (first + rest, d // 8), dtype=np.uint8)
+        if rng.random() < 0.5:  # the same codes again, or their complements
+            xb[first:] = xb[rng.integers(0, first, rest)] ^ np.uint8(255 * rng.integers(0, 2))
+        index = make_index(d, mode)
+        index.add(xb[:first])
+        index.compact()
+        index.add(xb[first:])
+        xq = rng.integers(0, 256, (3, d // 8), dtype=np.uint8)
+        assert_exact(index, xb, xq, int(rng.integers(1, first + rest + 2)), d // 3)

@@ -65,8 +65,6 @@ public:
     }
 
     uint64_t k() const { return k_; }
-    // How many more ids within the bound make it full.
-    uint64_t wanted() const { return full() ? 0 : k_ - within_; }
 
     // For a thread of its own: the same bound, nothing found.
     KnnCollector empty_copy() const {
@@ -125,7 +123,6 @@ public:
 
     int bound() const { return bound_; }
     bool bounded() const { return true; }
-    uint64_t wanted() const { return 0; }
     uint64_t k() const { return 0; }
     void lower_bound_to(int) {}
     void prefetch() const { __builtin_prefetch(found_.data() + found_.size(), 1); }

@@ -342,7 +342,8 @@ private:
     }
 
     // A collector that knows nothing would take the whole block. Bounds are tried from small to
-    // large until what it wants is within: a fold is cheap, a hit is not.
+    // large until k codes of the block are within: a fold is cheap, a hit is not. (Fewer do not do:
+    // with codes of other parts, which are farther, they make a bound beyond the one tried.)
     void first_block(Fold& state, const uint64_t* planes, std::vector<uint32_t> list, uint32_t at,
                      uint32_t n) const {
         const std::vector<int32_t> bound = state.bound;
@@ -363,7 +364,7 @@ private:
                 for (int lane = 0; lane < kernels_.lanes; ++lane)
                     within += static_cast<uint64_t>(__builtin_popcountll(state.hits[h].mask[lane]));
                 // Padding of the last block may be among them.
-                if (within < state.batch.collectors[q]->wanted() + (block_ - n)) continue;
+                if (within < state.batch.collectors[q]->k() + (block_ - n)) continue;
                 take_hit(state, state.hits[h], at, n);
                 flush(state, at);
                 list.erase(std::lower_bound(list.begin(), list.end(), q));
