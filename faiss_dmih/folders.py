@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import re
@@ -18,7 +19,8 @@ from pathlib import Path
 def atomic_folder(target: Path) -> Iterator[Path]:
     """An empty folder to write into, which takes the place of `target` at the end.
 
-    If anything is raised before, `target` is what it was.
+    If anything is raised before, `target` is what it was. Whoever looks sees the old folder or the
+    new one, at any time, where the file system can exchange two names (most of Linux's can).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
@@ -26,6 +28,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         new.mkdir()
         yield new
         if target.exists():
+            if _exchange(new, target):
+                return
             target.rename(old)
         try:
             new.rename(target)
@@ -34,6 +38,15 @@ def atomic_folder(target: Path) -> Iterator[Path]:
                 old.rename(target)
             raise
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether two names were exchanged in one step."""
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # glibc has it from 2.28 on
+    return renameat2 is not None and not renameat2(
+        here, os.fsencode(one), here, os.fsencode(other), exchange
+    )
 
 
 @contextmanager
