@@ -17,8 +17,8 @@ from faiss_dmih.inspection import inspect
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     index = faiss.IndexBinaryIDMap2(faiss_dmih.IndexDMIH(64, cuts=[20, 22, 22]))
-    xb = np.random.default_rng(0).integers(0, 256, (3000, 8), dtype=np.uint8)
-    index.add_with_ids(xb, np.arange(3000))
+    xb = np.random.default_rng(0).integers(0, 256, (9000, 8), dtype=np.uint8)
+    index.add_with_ids(xb, np.arange(9000))
     faiss_dmih.write_index(index, tmp_path / "index")
     return tmp_path / "index"
 
@@ -31,8 +31,8 @@ def invoke(*arguments: str | Path) -> tuple[int, str]:
 def test_info(path: Path) -> None:
     code, output = invoke("info", path)
     assert code == 0
-    assert "idmap2: 64 bits, 24,000 bytes" in output
-    assert "IndexDMIH: 3,000 codes of 64 bits" in output
+    assert "idmap2: 64 bits, 72,000 bytes" in output
+    assert "IndexDMIH: 9,000 codes of 64 bits" in output
     assert "cuts 20, 22, 22" in output
     for tag in ("codes", "parts", "offsets", "slots", "steps"):
         assert tag in output
@@ -55,7 +55,7 @@ def test_verify(path: Path) -> None:
     data[64 + 64 + 5] ^= 1
     path.write_bytes(data)
     code, output = invoke("verify", path)
-    assert (code, "damaged: idmap2, 24,000 bytes" in output) == (1, True)
+    assert (code, "damaged: idmap2, 72,000 bytes" in output) == (1, True)
 
 
 def test_what_is_no_index(path: Path) -> None:
