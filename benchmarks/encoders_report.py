@@ -79,18 +79,22 @@ def plot(records: Sequence[Record], path: Path) -> None:
         "choice": _trade,
         "features": _trade,
         "small": _trade,
-        "ensemble": _lengths,
+        "ensemble": _correlation,
     }
     there = [part for part in panels if any(r["part"] == part for r in records)]
+    columns = min(2, len(there))
     figure, axes = pyplot.subplots(
-        1, len(there), figsize=(6 * len(there), 5), squeeze=False, layout="constrained"
+        -(-len(there) // columns), columns, squeeze=False, layout="constrained"
     )
-    for axis, part in zip(axes[0], there, strict=True):
+    figure.set_size_inches(7 * axes.shape[1], 5 * axes.shape[0])
+    for axis in axes.flat[len(there) :]:
+        axis.remove()
+    for axis, part in zip(axes.flat, there, strict=False):
         panels[part](axis, [r for r in records if r["part"] == part])
         axis.set_title(part)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
@@ -111,25 +115,36 @@ def _trade(axis: Any, records: Sequence[Record]) -> None:
             label=method,
         )
     axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter("{x:,.0f}")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.tick_params(axis="x", which="both", labelsize=7, rotation=45)
     axis.set_xlabel("codes that plain multi-index hashing looks at for the nearest (log scale)")
     axis.set_ylabel("mAP")
 
 
-def _lengths(axis: Any, records: Sequence[Record]) -> None:
-    """mAP (lines) and mAC (dashed) against bits; means, bars of one standard deviation."""
+def _correlation(axis: Any, records: Sequence[Record]) -> None:
+    """mAP against the correlation of bits, means over seeds; more bits, larger marks; a margin has
+    a colour, one net a circle, an ensemble a square.
+    """
     found = groups(records)
-    for i, method in enumerate(dict.fromkeys(method for method, _, _ in found)):
-        mine = [(bits, [c for _, c in pairs]) for name, bits, pairs in found if name == method]
-        for figure, style in (("mAP", "-"), ("mAC", "--")):
-            values = [[c[figure] for c in codes] for _, codes in mine]
-            axis.errorbar(
-                [bits for bits, _ in mine],
-                [np.mean(v) for v in values],
-                [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values],
-                fmt=_MARKS[i % len(_MARKS)] + style,
-                color=f"C{i}",
-                capsize=3,
-                label=f"{method}: {figure}",
-            )
-    axis.set_xlabel("bits")
-    axis.set_ylabel("mAP, mAC")
+    colours: dict[str, int] = {}
+    for method in dict.fromkeys(method for method, _, _ in found):
+        mine = [[c for _, c in pairs] for name, _, pairs in found if name == method]
+        kind, _, margin = method.partition(", ")
+        colour = f"C{colours.setdefault(margin, len(colours))}"
+        x, y = ([np.mean([c[f] for c in codes]) for codes in mine] for f in ("mAC", "mAP"))
+        spread_x, spread_y = (
+            [np.std([c[f] for c in codes], ddof=min(1, len(codes) - 1)) for codes in mine]
+            for f in ("mAC", "mAP")
+        )
+        axis.errorbar(x, y, spread_y, spread_x, fmt="-", color=colour, capsize=2, linewidth=1)
+        axis.scatter(
+            x,
+            y,
+            [codes[0]["bits"] for codes in mine],
+            color=colour,
+            marker="o" if kind == "one net" else "s",
+            label=method,
+        )
+    axis.set_xlabel("mean absolute correlation of bits")
+    axis.set_ylabel("mAP")
