@@ -177,3 +177,27 @@ def test_fork_while_another_thread_changes_the_index() -> None:
         adder.join()
         assert index.ntotal == 109_000
     """)
+
+
+def test_writing_waits_for_changes_without_pythons_lock() -> None:
+    """Who changes the index asks Python about Ctrl-C now and then: nobody may wait for it holding
+    the lock that this takes."""
+    run(
+        """
+        xb = codes(2_000_000)
+        for way in (
+            lambda index: faiss.serialize_index_binary(index),
+            lambda index: faiss.write_index_binary(
+                index, faiss.PyCallbackIOWriter(bytearray().extend)
+            ),
+            lambda index: index.copy(),
+            lambda index: index.memory_usage(),
+        ):
+            index = faiss_dmih.IndexDMIH(64)
+            changer = threading.Thread(target=index.add, args=(xb,))
+            changer.start()
+            while changer.is_alive():
+                way(index)
+        """,
+        timeout=100,
+    )

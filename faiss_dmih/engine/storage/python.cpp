@@ -37,12 +37,21 @@ PyObject* call_with_view(PyObject* function, void* data, size_t size, int flags)
     return answer;
 }
 
-// write(view).
+// write(view). Called without Python's lock: who writes may have to wait for somebody who changes
+// the index, and who asks for the lock now and then.
 class CallSink : public Sink {
 public:
     explicit CallSink(PyObject* write) : write_(write) {}
     void write(const void* data, size_t size) override {
-        Py_DECREF(call_with_view(write_, const_cast<void*>(data), size, PyBUF_READ));
+        bool written = false;
+        with_gil([&] {
+            try {
+                Py_DECREF(call_with_view(write_, const_cast<void*>(data), size, PyBUF_READ));
+                written = true;
+            } catch (const PythonError&) {  // stays set in this thread
+            }
+        });
+        if (!written) throw PythonError();
     }
 
 private:
@@ -135,9 +144,8 @@ PyObject* write_stream(PyObject*, PyObject* args) {
     IndexDMIH* const index = index_of(object);
     if (index == nullptr) return nullptr;
     CallSink sink(function);
-    const Failure failure =
-        failure_of([&] { Storage::write(index->engine(), sink, faiss_control()); });
-    if (!failure.raise()) return nullptr;
+    if (!without_gil([&] { Storage::write(index->engine(), sink, faiss_control()); }))
+        return nullptr;
     Py_RETURN_NONE;
 }
 
@@ -218,7 +226,7 @@ PyObject* stored_size(PyObject*, PyObject* object) {
     IndexDMIH* const index = index_of(object);
     uint64_t size = 0;
     if (index == nullptr ||
-        !failure_of([&] { size = Storage::size_of(index->engine(), faiss_control()); }).raise())
+        !without_gil([&] { size = Storage::size_of(index->engine(), faiss_control()); }))
         return nullptr;
     return PyLong_FromUnsignedLongLong(size);
 }
