@@ -57,3 +57,22 @@ def test_what_fails_changes_nothing(
     write(target, "new")
     assert (target / "one").read_text() == "new"
     assert [path.name for path in target.parent.iterdir()] == ["folder"]
+
+
+def test_without_exchange_the_old_folder_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_exchange", lambda one, other: False)
+    write(tmp_path / "folder", "old")
+    rename = Path.rename
+
+    def no_room(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("no room")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", no_room)
+    with pytest.raises(OSError, match="no room"):
+        write(tmp_path / "folder", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "one").read_text() == "old"
