@@ -196,8 +196,12 @@ def test_writing_waits_for_changes_without_pythons_lock() -> None:
             index = faiss_dmih.IndexDMIH(64)
             changer = threading.Thread(target=index.add, args=(xb,))
             changer.start()
+            calls = 0
             while changer.is_alive():
                 way(index)
+                calls += 1
+            assert calls > 0
+            assert index.ntotal == len(xb)
         """,
         timeout=100,
     )

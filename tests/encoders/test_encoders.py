@@ -85,6 +85,19 @@ def test_a_save_that_fails_leaves_what_was_there(
     load_encoder(tmp_path / "encoder")
 
 
+def test_vectors_are_standardised(tmp_path: Path) -> None:
+    """By what they were trained on, whatever their scale; a constant dimension is only shifted."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 5)) * [1, 10, 100, 1e-3, 0] + [0, 5, -1000, 1, 7]
+    trained = DeepHash(16, backbone="features", training=quick()).fit(x, np.arange(300) % 3)
+    seen = trained.trunk(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(seen.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(seen.std(0), [1, 1, 1, 1, 0], atol=1e-3)
+    trained.save(tmp_path / "encoder")
+    again = load_encoder(tmp_path / "encoder")
+    np.testing.assert_array_equal(again.relaxed(x), trained.relaxed(x))
+
+
 def test_what_is_refused(fitted: Any) -> None:
     with pytest.raises(ValueError, match="was not fitted"):
         DeepHash(16).encode(images())

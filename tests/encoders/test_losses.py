@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from faiss_dmih.encoders import Objective
 from faiss_dmih.encoders.losses import (
     feature_level_loss,
     instance_level_loss,
@@ -195,3 +196,11 @@ def test_phi_does_not_part_what_is_identical() -> None:
     assert float(loss.detach()) == 1
     assert h.grad is not None
     assert float(h.grad.abs().max()) < 1e-6
+
+
+def test_the_margin_is_an_eighth_of_the_bits() -> None:
+    h = torch.tanh(torch.randn(12, 16, generator=torch.Generator().manual_seed(0)))
+    similar = torch.arange(12)[:, None] % 3 == torch.arange(12)[None, :] % 3
+    terms = Objective().terms(h, similar, (16,), None)
+    assert float(terms["triplet"]) == float(triplet_loss(h, similar, 2.0))
+    assert float(terms["triplet"]) != float(triplet_loss(h, similar, 8.0))
