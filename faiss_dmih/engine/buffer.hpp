@@ -1,9 +1,11 @@
 // Memory for codes and tables: aligned to cache lines, not filled with zeros, on huge pages when
-// large (random access to a table of many megabytes is bound by the TLB otherwise). Or a view of
-// memory that others own too: a part of a file that is mapped, or was read as one.
+// large (random access to a table of many megabytes is bound by the TLB otherwise), and then given
+// back to the system when freed. Or a view of memory that others own too: a part of a file that is
+// mapped, or was read as one.
 #pragma once
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -14,6 +16,47 @@
 
 namespace dmih {
 
+// Blocks that begin on a huge page. Not from malloc: it keeps freed blocks of up to 32 MB, and an
+// index that grows by many adds frees all it has several times over.
+inline bool is_large(size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+    return bytes > SIZE_MAX;  // AddressSanitizer watches over what malloc gives
+#else
+    return bytes >= size_t{1} << 21;
+#endif
+}
+
+inline void* allocate(size_t bytes) {
+    constexpr size_t kLine = 64, kHuge = size_t{1} << 21;
+    if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
+    if (!is_large(bytes)) {
+        void* block = std::aligned_alloc(kLine, (bytes + kLine - 1) / kLine * kLine);
+        if (block == nullptr) throw std::bad_alloc();
+        return block;
+    }
+    void* mapped =
+        mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    // What is before the first huge page and after the last page goes back.
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const auto from = reinterpret_cast<uintptr_t>(mapped);
+    const uintptr_t begin = (from + kHuge - 1) / kHuge * kHuge;
+    const uintptr_t end = (begin + bytes + page - 1) / page * page;
+    const uintptr_t to = (from + bytes + kHuge + page - 1) / page * page;
+    if (begin > from) munmap(mapped, begin - from);
+    if (to > end) munmap(reinterpret_cast<void*>(end), to - end);
+    void* block = reinterpret_cast<void*>(begin);
+    madvise(block, bytes, MADV_HUGEPAGE);  // a wish: failing is no error
+    return block;
+}
+
+inline void release(void* block, size_t bytes) {
+    if (is_large(bytes))
+        munmap(block, bytes);
+    else
+        std::free(block);
+}
+
 template <class T>
 class Buffer {
 public:
@@ -21,14 +64,8 @@ public:
 
     explicit Buffer(size_t size) : size_(size) {
         if (size == 0) return;
-        constexpr size_t kHuge = size_t{1} << 21;
-        if (size > (SIZE_MAX - kHuge) / sizeof(T)) throw std::bad_alloc();
-        // Rounding up to whole huge pages adds a third at most.
-        const size_t align = size * sizeof(T) >= kHuge + kHuge / 2 ? kHuge : 64;
-        const size_t bytes = (size * sizeof(T) + align - 1) / align * align;
-        data_ = static_cast<T*>(std::aligned_alloc(align, bytes));
-        if (data_ == nullptr) throw std::bad_alloc();
-        if (align == kHuge) madvise(data_, bytes, MADV_HUGEPAGE);  // a wish: failing is no error
+        if (size > SIZE_MAX / sizeof(T)) throw std::bad_alloc();
+        data_ = static_cast<T*>(allocate(size * sizeof(T)));
     }
 
     // A view: `owner` keeps the memory. It must not be written to where the owner's must not.
@@ -50,7 +87,7 @@ public:
         return *this;
     }
     ~Buffer() {
-        if (owner_ == nullptr) std::free(data_);
+        if (owner_ == nullptr && data_ != nullptr) release(data_, bytes());
     }
 
     T* data() { return data_; }
