@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,7 @@ def write_index(index: Any, path: str | os.PathLike[str]) -> None:
 
     Raises:
         OSError: it cannot be written.
+        RuntimeError: a composite was changed meanwhile. (An IndexDMIH lets changes wait.)
         TypeError: ``index`` is not a ``faiss.IndexBinary`` in host memory.
     """
     _check_index(index)
@@ -84,10 +85,11 @@ def read_index(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
 
 
 def serialize(index: Any) -> NDArray[np.uint8]:
-    """The bytes of an index that is, or holds, an IndexDMIH: what `write_index` writes."""
+    """The bytes of an index that is, or holds, an IndexDMIH: what `write_index` writes. As there,
+    raises RuntimeError if a composite is changed meanwhile."""
     out = _MemoryOut(_size(index))
     _encode(index, out)
-    return out.data
+    return out.data()
 
 
 def deserialize(data: Any) -> Any:
@@ -151,7 +153,7 @@ def with_bytes_before(read_into: ReadInto, before: bytes) -> ReadInto:
 
 class _Out(Protocol):
     def write(self, data: memoryview) -> None: ...
-    def leaf(self, index: IndexDMIH) -> None: ...
+    def leaf(self, index: IndexDMIH) -> int: ...
 
 
 class _StreamOut:
@@ -162,19 +164,29 @@ class _StreamOut:
         for at in range(0, len(data), _CHUNK):
             self._write(data[at : at + _CHUNK])
 
-    def leaf(self, index: IndexDMIH) -> None:
-        _engine.write_stream(index, self._write)
+    def leaf(self, index: IndexDMIH) -> int:
+        return _engine.write_stream(index, self._write)
 
 
 class _MemoryOut(_StreamOut):
+    """`size` is expected; an index that grows meanwhile has more."""
+
     def __init__(self, size: int) -> None:
-        self.data: NDArray[np.uint8] = np.empty(size, np.uint8)
-        self._left = self.data.data
+        self._data: NDArray[np.uint8] = np.empty(size, np.uint8)
+        self._used = 0
         super().__init__(self._put)
 
+    def data(self) -> NDArray[np.uint8]:
+        return self._data[: self._used]
+
     def _put(self, piece: memoryview) -> None:
-        self._left[: len(piece)] = piece
-        self._left = self._left[len(piece) :]
+        used = self._used + len(piece)
+        if used > self._data.size:
+            grown = np.empty(max(used, self._data.size * 3 // 2), np.uint8)
+            grown[: self._used] = self.data()
+            self._data = grown
+        self._data[self._used : used] = piece
+        self._used = used
 
 
 class _FileOut:
@@ -184,8 +196,8 @@ class _FileOut:
     def write(self, data: memoryview) -> None:
         _write_all(self._file, data)
 
-    def leaf(self, index: IndexDMIH) -> None:
-        _engine.write_file(index, self._file)
+    def leaf(self, index: IndexDMIH) -> int:
+        return _engine.write_file(index, self._file)
 
 
 def _write_all(file: int, data: memoryview) -> None:
@@ -272,15 +284,18 @@ def _size(index: Any) -> int:
     ours = composites.as_dmih(index)
     if ours is not None:
         return _engine.stored_size(ours)
-    return HEADER.size + sum(size for _, size in _tree(index, 0))
+    return _size_of_tree(_tree(index, 0))
 
 
-def _tree(index: Any, depth: int) -> Iterator[tuple[tuple[Node, int], int]]:
-    """The nodes, parents first, with the numbers of their children and their sizes in bytes."""
+def _size_of_tree(nodes: Iterable[tuple[Node, int, int]]) -> int:
+    return HEADER.size + sum(NODE.size + size + padding(size) for *_, size in nodes)
+
+
+def _tree(index: Any, depth: int) -> Iterator[tuple[Node, int, int]]:
+    """The nodes, parents first, the numbers of their children, and their payloads' bytes."""
     composites.check_depth(depth)
     node, children = composites.take_apart(index)
-    size = _payload_size(node)
-    yield (node, len(children)), NODE.size + size + padding(size)
+    yield node, len(children), _payload_size(node)
     for child in children:
         yield from _tree(child, depth + 1)
 
@@ -294,18 +309,21 @@ def _payload_size(node: Node) -> int:
 def _encode(index: Any, out: _Out) -> None:
     ours = composites.as_dmih(index)
     if ours is not None:
-        return out.leaf(ours)
+        out.leaf(ours)
+        return
     nodes = list(_tree(index, 0))
-    total = HEADER.size + sum(size for _, size in nodes)
-    out.write(_with_checksum(HEADER, COMPOSITE, VERSION, total))
-    for (node, children), _ in nodes:
-        size = _payload_size(node)
+    out.write(_with_checksum(HEADER, COMPOSITE, VERSION, _size_of_tree(nodes)))
+    for node, children, size in nodes:
         plain = node.kind != DMIH and node.payload is not None
         crc = _engine.crc32c(node.payload, 0, False) if plain else 0
         kind = node.kind.encode()
         out.write(_with_checksum(NODE, kind, node.d, children, node.flags, size, crc))
         if node.kind == DMIH:
-            out.leaf(node.payload)
+            if out.leaf(node.payload) != size:
+                raise RuntimeError(
+                    "an index was changed while the composite that holds it was being written: "
+                    "let changes wait until it is, and write again"
+                )
         elif plain:
             out.write(memoryview(node.payload))
         out.write(memoryview(bytes(padding(size))))

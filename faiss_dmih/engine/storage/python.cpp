@@ -123,30 +123,32 @@ struct Range {
     }
 };
 
-// write_file(index, fd)
+// write_file(index, fd): the number of bytes
 PyObject* write_file(PyObject*, PyObject* args) {
     PyObject* object;
     int file;
     if (PyArg_ParseTuple(args, "Oi", &object, &file) == 0) return nullptr;
-    const IndexDMIH* const index = index_of(object);
+    IndexDMIH* const index = index_of(object);
+    uint64_t size = 0;
     if (index == nullptr || !without_gil([&] {
             FileSink sink(file);
-            Storage::write(const_cast<IndexDMIH*>(index)->engine(), sink, faiss_control());
+            size = Storage::write(index->engine(), sink, faiss_control());
         }))
         return nullptr;
-    Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(size);
 }
 
-// write_stream(index, write)
+// write_stream(index, write): the number of bytes
 PyObject* write_stream(PyObject*, PyObject* args) {
     PyObject *object, *function;
     if (PyArg_ParseTuple(args, "OO", &object, &function) == 0) return nullptr;
     IndexDMIH* const index = index_of(object);
     if (index == nullptr) return nullptr;
     CallSink sink(function);
-    if (!without_gil([&] { Storage::write(index->engine(), sink, faiss_control()); }))
+    uint64_t size = 0;
+    if (!without_gil([&] { size = Storage::write(index->engine(), sink, faiss_control()); }))
         return nullptr;
-    Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(size);
 }
 
 // read_file(fd, offset, size)
