@@ -5,7 +5,6 @@
 #pragma once
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -16,43 +15,47 @@
 
 namespace dmih {
 
-// Blocks that begin on a huge page. Not from malloc: it keeps freed blocks of up to 32 MB, and an
-// index that grows by many adds frees all it has several times over.
+constexpr size_t kHugePage = size_t{1} << 21;
+
+// Blocks of whole huge pages, which add a third at most. Not from malloc: it keeps freed blocks of
+// up to 32 MB, and an index that grows by many adds frees all it has several times over.
 inline bool is_large(size_t bytes) {
 #ifdef __SANITIZE_ADDRESS__
-    return bytes > SIZE_MAX;  // AddressSanitizer watches over what malloc gives
+    return bytes > SIZE_MAX / 2;  // AddressSanitizer watches over what malloc gives
 #else
-    return bytes >= size_t{1} << 21;
+    return bytes >= kHugePage + kHugePage / 2;
 #endif
 }
 
+inline size_t round_up(size_t bytes, size_t to) {
+    return (bytes + to - 1) / to * to;
+}
+
 inline void* allocate(size_t bytes) {
-    constexpr size_t kLine = 64, kHuge = size_t{1} << 21;
     if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
     if (!is_large(bytes)) {
-        void* block = std::aligned_alloc(kLine, (bytes + kLine - 1) / kLine * kLine);
+        constexpr size_t kLine = 64;
+        void* block = std::aligned_alloc(kLine, round_up(bytes, kLine));
         if (block == nullptr) throw std::bad_alloc();
         return block;
     }
-    void* mapped =
-        mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const size_t pages = round_up(bytes, kHugePage);
+    void* mapped = mmap(nullptr, pages + kHugePage, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
-    // What is before the first huge page and after the last page goes back.
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    const auto from = reinterpret_cast<uintptr_t>(mapped);
-    const uintptr_t begin = (from + kHuge - 1) / kHuge * kHuge;
-    const uintptr_t end = (begin + bytes + page - 1) / page * page;
-    const uintptr_t to = (from + bytes + kHuge + page - 1) / page * page;
-    if (begin > from) munmap(mapped, begin - from);
-    if (to > end) munmap(reinterpret_cast<void*>(end), to - end);
-    void* block = reinterpret_cast<void*>(begin);
-    madvise(block, bytes, MADV_HUGEPAGE);  // a wish: failing is no error
-    return block;
+    // What is before the first huge page and after the last goes back.
+    char* const from = static_cast<char*>(mapped);
+    const size_t before =
+        round_up(reinterpret_cast<uintptr_t>(from), kHugePage) - reinterpret_cast<uintptr_t>(from);
+    if (before > 0) munmap(from, before);
+    munmap(from + before + pages, kHugePage - before);
+    madvise(from + before, pages, MADV_HUGEPAGE);  // a wish: failing is no error
+    return from + before;
 }
 
 inline void release(void* block, size_t bytes) {
     if (is_large(bytes))
-        munmap(block, bytes);
+        munmap(block, round_up(bytes, kHugePage));
     else
         std::free(block);
 }

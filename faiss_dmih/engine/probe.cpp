@@ -165,8 +165,7 @@ void Prober<Collector>::each_first_bucket(const uint64_t* query, Visit visit) co
 
 template <class Collector>
 void Prober<Collector>::prefetch_offsets(const uint64_t* query) const {
-    each_first_bucket(
-        query, [](const Table& table, uint32_t key) { __builtin_prefetch(&table.offsets[key]); });
+    each_first_bucket(query, [](const Table& table, uint32_t key) { table.offsets.prefetch(key); });
 }
 
 template <class Collector>
@@ -232,7 +231,7 @@ bool Prober<Collector>::ring(const Step& step) {
     table_ = step.table;
     radius_[table_] = step.radius;
     const bool all = each_key(key, table.substring.bits, step.radius, [&](uint32_t at) {
-        __builtin_prefetch(&table.offsets[at]);
+        table.offsets.prefetch(at);
         keys_[n_keys_++] = at;
         return n_keys_ < kGroup || buckets(table);
     });

@@ -67,23 +67,26 @@ Table without(const Table& table, const Kept& slots, const Control& control) {
     Table out;
     out.substring = table.substring;
     out.signature = table.signature;
-    out.offsets = Buffer<uint32_t>(table.offsets.size());
     out.slots = Buffer<uint32_t>(slots.size());
     if (!table.signatures.empty()) out.signatures = Buffer<uint32_t>(slots.size());
     const bool signing = !out.signatures.empty();
     uint32_t at = 0;
-    const size_t keys = table.offsets.size() - 1;
+    const size_t keys = table.offsets.keys();
+    Buffer<uint32_t> offsets(keys + 1);
     for (size_t key = 0; key < keys; ++key) {
         if (key % 65536 == 0) control.poll();
-        out.offsets[key] = at;
-        for (uint32_t p = table.offsets[key]; p < table.offsets[key + 1]; ++p) {
+        offsets[key] = at;
+        const auto [begin, end] = table.bucket(static_cast<uint32_t>(key));
+        for (uint32_t p = begin; p < end; ++p) {
             if (!slots[table.slots[p]]) continue;
             out.slots[at] = slots.number(table.slots[p]);
             if (signing) out.signatures[at] = table.signatures[p];
             ++at;
         }
     }
-    out.offsets[keys] = at;
+    offsets[keys] = at;
+    out.offsets = Offsets(std::move(offsets));
+    out.offsets.pack();
     return out;
 }
 

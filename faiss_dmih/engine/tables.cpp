@@ -57,7 +57,6 @@ std::vector<Table> build_tables(const std::vector<Substring>& substrings, bool s
         Table& table = tables[j];
         table.substring = substrings[j];
         table.signature = signature_of(substrings[j], d);
-        table.offsets = Buffer<uint32_t>((size_t{1} << substrings[j].bits) + 1);
         table.slots = Buffer<uint32_t>(slots);
         if (signatures && table.signature.bits > 0) table.signatures = Buffer<uint32_t>(slots);
     }
@@ -65,8 +64,8 @@ std::vector<Table> build_tables(const std::vector<Substring>& substrings, bool s
         // A counting sort by key. The counts stand one place to the right of their key's begin, so
         // that filling the buckets turns them into the offsets themselves.
         Table& table = tables[j];
-        uint32_t* const offsets = table.offsets.data();
-        std::memset(offsets, 0, table.offsets.bytes());
+        Buffer<uint32_t> offsets((size_t{1} << table.substring.bits) + 1);
+        std::memset(offsets.data(), 0, offsets.bytes());
         const auto each_code = [&](const auto& visit) {
             for (uint32_t s = 0; s < slots; ++s) {
                 if (s % 65536 == 0) control.poll();
@@ -87,6 +86,8 @@ std::vector<Table> build_tables(const std::vector<Substring>& substrings, bool s
             table.slots[at] = s;
             if (signing) table.signatures[at] = table.signature.of(code);
         });
+        table.offsets = Offsets(std::move(offsets));
+        table.offsets.pack();
     });
     return tables;
 }

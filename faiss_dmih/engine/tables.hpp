@@ -14,6 +14,7 @@
 #include "buffer.hpp"
 #include "damage.hpp"
 #include "hamming.hpp"
+#include "offsets.hpp"
 #include "parallel.hpp"
 
 namespace dmih {
@@ -25,13 +26,13 @@ constexpr int kSignatureBits = 32;
 struct Table {
     Substring substring;
     Substring signature;
-    Buffer<uint32_t> offsets;     // 2^bits + 1
+    Offsets offsets;              // of 2^bits buckets
     Buffer<uint32_t> slots;       // ascending within a bucket
     Buffer<uint32_t> signatures;  // one per entry of `slots`, or none
 
     // The places of a key's codes: begin, end.
     std::pair<uint32_t, uint32_t> bucket(uint32_t key) const {
-        const uint32_t begin = offsets[key], end = offsets[key + 1];
+        const auto [begin, end] = offsets.bucket(key);
         if (begin > end || end > slots.size()) damaged();
         return {begin, end};
     }
@@ -49,7 +50,7 @@ std::vector<int> even_cuts(int d, int m);
 
 std::vector<Substring> substrings_of(const std::vector<int>& cuts);
 
-// Bytes of one table, before it is built.
+// Bytes of one table at most, before it is built.
 size_t table_bytes(const Substring& substring, uint32_t slots, bool signatures);
 
 // The bits that a table's signatures are made of: those after its substring, or those before it

@@ -13,19 +13,23 @@ constexpr size_t kMaxSegments = 1024;
 
 // Whether it is the table that building it of these codes would give.
 bool is_sound(const Table& table, const Segment& segment, const Control& control) {
-    const uint32_t* const begin = table.offsets.data();
-    const uint32_t* const end = begin + table.offsets.size();
-    if (*begin != 0 || end[-1] != segment.slots || !std::is_sorted(begin, end)) return false;
     constexpr uint32_t kAhead = 16;  // codes in flight
     const auto code_of = [&](uint32_t slot) {
         return segment.codes.data() + size_t{slot} * segment.words;
     };
-    const uint32_t keys = static_cast<uint32_t>(table.offsets.size()) - 1;
-    uint32_t p = 0;
-    for (uint32_t key = 0; key < keys; ++key) {
+    const size_t keys = table.offsets.keys();
+    for (size_t key = 0, ended = 0; key < keys; ++key) {
+        const auto [begin, end] = table.offsets.bucket(key);
+        if (begin != ended || begin > end || end > segment.slots) return false;
+        if (key == keys - 1 && end != segment.slots) return false;
+        ended = end;
+    }
+    for (size_t key = 0; key < keys; ++key) {
         if (key % 4096 == 0) control.poll();
+        const auto [begin, end] = table.offsets.bucket(key);
         // As many entries as slots, different ones within a bucket and of its key: each slot once.
-        for (int64_t last = -1; p < table.offsets[key + 1]; ++p) {
+        int64_t last = -1;
+        for (uint32_t p = begin; p < end; ++p) {
             if (p + kAhead < segment.slots) __builtin_prefetch(code_of(table.slots[p + kAhead]));
             const uint32_t slot = table.slots[p];
             if (slot <= last || slot >= segment.slots) return false;
@@ -164,19 +168,24 @@ bool Assembler::find_tables(const PartEntry& part, uint32_t number, Segment& out
         table.substring = {begin, static_cast<int>(bits)};
         table.signature = signature_of(table.substring, d_);
         begin += static_cast<int>(bits);
-        if (!pieces_.get(tags::kOffsets, number, t, (uint64_t{1} << bits) + 1, table.offsets) ||
+        Buffer<uint32_t> offsets;
+        if (!pieces_.get(tags::kOffsets, number, t, (uint64_t{1} << bits) + 1, offsets) ||
             !pieces_.get(tags::kSlots, number, t, part.slots, table.slots))
             return false;
         if ((part.has & kHasSigns) != 0 &&
             !pieces_.get(tags::kSigns, number, t, part.slots, table.signatures))
             return false;
+        table.offsets = Offsets(std::move(offsets));
         out.tables.push_back(std::move(table));
     }
     if (!find_front(number, out)) return false;
     std::atomic<bool> sound{true};
     if (!mapped_)
         parallel_for(control_, out.tables.size(), [&](size_t t) {
-            if (!is_sound(out.tables[t], out, control_)) sound = false;
+            if (is_sound(out.tables[t], out, control_))
+                out.tables[t].offsets.pack();
+            else
+                sound = false;
         });
     return sound;
 }

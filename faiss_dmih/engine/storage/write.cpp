@@ -140,7 +140,20 @@ static void lay_out(size_t words, uint64_t ntotal,
         }
         out.add(tags::kSteps, number, std::move(steps));
         for (size_t t = 0; t < s.tables.size(); ++t) {
-            array(tags::kOffsets, t, s.tables[t].offsets);
+            const Offsets& offsets = s.tables[t].offsets;
+            const size_t keys = offsets.keys();
+            out.add(tags::kOffsets, number, t, (keys + 1) * 4,
+                    [&offsets, keys](const Visit& visit) {
+                        constexpr size_t kAtOnce = 16384;
+                        uint32_t ends[kAtOnce] = {0};
+                        visit(ends, 4);  // where the first begins
+                        for (size_t first = 0; first < keys; first += kAtOnce) {
+                            const size_t n = std::min(kAtOnce, keys - first);
+                            for (size_t i = 0; i < n; ++i)
+                                ends[i] = offsets.bucket(first + i).second;
+                            visit(ends, n * 4);
+                        }
+                    });
             array(tags::kSlots, t, s.tables[t].slots);
             array(tags::kSigns, t, s.tables[t].signatures);
         }
