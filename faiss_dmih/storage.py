@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,7 +43,6 @@ def write_index(index: Any, path: str | os.PathLike[str]) -> None:
 
     Raises:
         OSError: it cannot be written.
-        RuntimeError: a composite was changed meanwhile. (An IndexDMIH lets changes wait.)
         TypeError: ``index`` is not a ``faiss.IndexBinary`` in host memory.
     """
     _check_index(index)
@@ -85,11 +84,10 @@ def read_index(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
 
 
 def serialize(index: Any) -> NDArray[np.uint8]:
-    """The bytes of an index that is, or holds, an IndexDMIH: what `write_index` writes. As there,
-    raises RuntimeError if a composite is changed meanwhile."""
+    """The bytes of an index that is, or holds, an IndexDMIH: what `write_index` writes."""
     out = _MemoryOut(_size(index))
     _encode(index, out)
-    return out.data()
+    return out.data
 
 
 def deserialize(data: Any) -> Any:
@@ -153,7 +151,7 @@ def with_bytes_before(read_into: ReadInto, before: bytes) -> ReadInto:
 
 class _Out(Protocol):
     def write(self, data: memoryview) -> None: ...
-    def leaf(self, index: IndexDMIH) -> int: ...
+    def leaf(self, index: IndexDMIH) -> None: ...
 
 
 class _StreamOut:
@@ -164,29 +162,19 @@ class _StreamOut:
         for at in range(0, len(data), _CHUNK):
             self._write(data[at : at + _CHUNK])
 
-    def leaf(self, index: IndexDMIH) -> int:
-        return _engine.write_stream(index, self._write)
+    def leaf(self, index: IndexDMIH) -> None:
+        _engine.write_stream(index, self._write)
 
 
 class _MemoryOut(_StreamOut):
-    """`size` is expected; an index that grows meanwhile has more."""
-
     def __init__(self, size: int) -> None:
-        self._data: NDArray[np.uint8] = np.empty(size, np.uint8)
-        self._used = 0
+        self.data: NDArray[np.uint8] = np.empty(size, np.uint8)
+        self._left = self.data.data
         super().__init__(self._put)
 
-    def data(self) -> NDArray[np.uint8]:
-        return self._data[: self._used]
-
     def _put(self, piece: memoryview) -> None:
-        used = self._used + len(piece)
-        if used > self._data.size:
-            grown = np.empty(max(used, self._data.size * 3 // 2), np.uint8)
-            grown[: self._used] = self.data()
-            self._data = grown
-        self._data[self._used : used] = piece
-        self._used = used
+        self._left[: len(piece)] = piece
+        self._left = self._left[len(piece) :]
 
 
 class _FileOut:
@@ -196,8 +184,8 @@ class _FileOut:
     def write(self, data: memoryview) -> None:
         _write_all(self._file, data)
 
-    def leaf(self, index: IndexDMIH) -> int:
-        return _engine.write_file(index, self._file)
+    def leaf(self, index: IndexDMIH) -> None:
+        _engine.write_file(index, self._file)
 
 
 def _write_all(file: int, data: memoryview) -> None:
@@ -284,18 +272,15 @@ def _size(index: Any) -> int:
     ours = composites.as_dmih(index)
     if ours is not None:
         return _engine.stored_size(ours)
-    return _size_of_tree(_tree(index, 0))
+    return HEADER.size + sum(size for _, size in _tree(index, 0))
 
 
-def _size_of_tree(nodes: Iterable[tuple[Node, int, int]]) -> int:
-    return HEADER.size + sum(NODE.size + size + padding(size) for *_, size in nodes)
-
-
-def _tree(index: Any, depth: int) -> Iterator[tuple[Node, int, int]]:
-    """The nodes, parents first, the numbers of their children, and their payloads' bytes."""
+def _tree(index: Any, depth: int) -> Iterator[tuple[tuple[Node, int], int]]:
+    """The nodes, parents first, with the numbers of their children and their sizes in bytes."""
     composites.check_depth(depth)
     node, children = composites.take_apart(index)
-    yield node, len(children), _payload_size(node)
+    size = _payload_size(node)
+    yield (node, len(children)), NODE.size + size + padding(size)
     for child in children:
         yield from _tree(child, depth + 1)
 
@@ -309,21 +294,18 @@ def _payload_size(node: Node) -> int:
 def _encode(index: Any, out: _Out) -> None:
     ours = composites.as_dmih(index)
     if ours is not None:
-        out.leaf(ours)
-        return
+        return out.leaf(ours)
     nodes = list(_tree(index, 0))
-    out.write(_with_checksum(HEADER, COMPOSITE, VERSION, _size_of_tree(nodes)))
-    for node, children, size in nodes:
+    total = HEADER.size + sum(size for _, size in nodes)
+    out.write(_with_checksum(HEADER, COMPOSITE, VERSION, total))
+    for (node, children), _ in nodes:
+        size = _payload_size(node)
         plain = node.kind != DMIH and node.payload is not None
         crc = _engine.crc32c(node.payload, 0, False) if plain else 0
         kind = node.kind.encode()
         out.write(_with_checksum(NODE, kind, node.d, children, node.flags, size, crc))
         if node.kind == DMIH:
-            if out.leaf(node.payload) != size:
-                raise RuntimeError(
-                    "an index was changed while the composite that holds it was being written: "
-                    "let changes wait until it is, and write again"
-                )
+            out.leaf(node.payload)
         elif plain:
             out.write(memoryview(node.payload))
         out.write(memoryview(bytes(padding(size))))

@@ -223,28 +223,3 @@ def test_flat_there_and_back() -> None:
             IndexDMIH.from_flat(wrong)
     with pytest.raises(TypeError, match="got a IndexBinaryHNSW, expected a number of bits or"):
         IndexDMIH(faiss.IndexBinaryHNSW(64, 8))
-
-
-def test_bytes_of_an_index_that_grows_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole, of one state: what was held before or what is held after."""
-    index = large()
-    expected = faiss.serialize_index_binary(index)
-    monkeypatch.setattr(faiss_dmih.storage, "_size", lambda index: 1000)
-    np.testing.assert_array_equal(faiss.serialize_index_binary(index), expected)
-
-
-def test_a_composite_that_changes_meanwhile_is_not_written() -> None:
-    """What it holds is written after its size; the bytes would be of neither state."""
-    case = Case(d=64, n=500, nq=1, kind="uniform", seed=3)
-    inner = make_index(64, "auto")
-    index = faiss.IndexBinaryIDMap2(inner)
-    index.add_with_ids(case.xb, np.arange(case.n))
-    pieces = list[bytes]()
-
-    def write(piece: memoryview) -> None:
-        pieces.append(bytes(piece))
-        if sum(map(len, pieces)) == 64 + 64:  # so far the size of `inner` has been written
-            inner.add(case.xb)
-
-    with pytest.raises(RuntimeError, match=r"changed while the composite .* write again"):
-        faiss_dmih.storage.write_stream(index, write)

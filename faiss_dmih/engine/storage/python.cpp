@@ -123,32 +123,30 @@ struct Range {
     }
 };
 
-// write_file(index, fd): the number of bytes
+// write_file(index, fd)
 PyObject* write_file(PyObject*, PyObject* args) {
     PyObject* object;
     int file;
     if (PyArg_ParseTuple(args, "Oi", &object, &file) == 0) return nullptr;
-    IndexDMIH* const index = index_of(object);
-    uint64_t size = 0;
+    const IndexDMIH* const index = index_of(object);
     if (index == nullptr || !without_gil([&] {
             FileSink sink(file);
-            size = Storage::write(index->engine(), sink, faiss_control());
+            Storage::write(const_cast<IndexDMIH*>(index)->engine(), sink, faiss_control());
         }))
         return nullptr;
-    return PyLong_FromUnsignedLongLong(size);
+    Py_RETURN_NONE;
 }
 
-// write_stream(index, write): the number of bytes
+// write_stream(index, write)
 PyObject* write_stream(PyObject*, PyObject* args) {
     PyObject *object, *function;
     if (PyArg_ParseTuple(args, "OO", &object, &function) == 0) return nullptr;
     IndexDMIH* const index = index_of(object);
     if (index == nullptr) return nullptr;
     CallSink sink(function);
-    uint64_t size = 0;
-    if (!without_gil([&] { size = Storage::write(index->engine(), sink, faiss_control()); }))
+    if (!without_gil([&] { Storage::write(index->engine(), sink, faiss_control()); }))
         return nullptr;
-    return PyLong_FromUnsignedLongLong(size);
+    Py_RETURN_NONE;
 }
 
 // read_file(fd, offset, size)

@@ -86,8 +86,7 @@ class Storage {
 public:
     // Size of the index as bytes.
     static uint64_t size_of(const Index& index, const Control& control);
-    // Returns how many bytes there were: the index may have changed since its size was asked for.
-    static uint64_t write(const Index& index, Sink& sink, const Control& control);
+    static void write(const Index& index, Sink& sink, const Control& control);
 
     // Raises FormatError. The source then stands behind the section table.
     static Contents read_contents(Source& source);

@@ -169,14 +169,14 @@ uint64_t Storage::size_of(const Index& index, const Control& control) {
     return layout.place();
 }
 
-uint64_t Storage::write(const Index& index, Sink& sink, const Control& control) {
+void Storage::write(const Index& index, Sink& sink, const Control& control) {
     const Gate::Visit visit(index.gate_, Gate::Visit::kShared, control);
     if (index.mapped()) {
         for (size_t at = 0; at < index.image_.size; at += kChunk) {
             sink.write(index.image_.data + at, std::min(kChunk, index.image_.size - at));
             control.poll();
         }
-        return index.image_.size;
+        return;
     }
     const Options& options = index.options_;
     Layout layout(options.cuts.size());
@@ -227,7 +227,6 @@ uint64_t Storage::write(const Index& index, Sink& sink, const Control& control) 
         section.each_piece(put);
         pad();
     }
-    return at;
 }
 
 }  // namespace dmih
