@@ -117,9 +117,15 @@ std::unique_ptr<Segment> Index::without(const Segment& old, const Bits& gone,
     return segment;
 }
 
-std::optional<uint64_t> Index::remove(const Selection& selection, const Control& control) {
-    const Change change(*this, control);
-    if (selection.version != version_) return std::nullopt;
+uint64_t Index::remove(const std::function<Selection(const State&)>& select,
+                       const Control& control) {
+    Selection selection = select(state(control));
+    Change change(*this, control);
+    if (selection.version != version_) {
+        change.may_read(true);
+        selection = select({size(), version_});
+        change.may_read(false);
+    }
     const Bits& gone = selection.ids;
     const uint64_t removed = gone.count();
     if (removed == 0) return 0;
