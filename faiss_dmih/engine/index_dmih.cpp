@@ -44,8 +44,8 @@ uint64_t max_codes_of(const faiss::SearchParameters* params) {
 }
 
 // Calls search(filter) with the filter that the parameters ask for, or none. A selector may use the
-// index, and change it. It is asked a second time, when nobody can change the index, if somebody has
-// done so after the first.
+// index, and change it. It is asked a second time, when nobody can change the index, if somebody
+// has done so after the first.
 template <class Search>
 void with_filter(const Index& index, faiss::idx_t queries, const faiss::SearchParameters* params,
                  const Control& control, Search search) {
