@@ -2,10 +2,13 @@
 // which what is left of a sequence is numbered anew.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
+
+#include "parallel.hpp"
 
 namespace dmih {
 
@@ -83,8 +86,13 @@ public:
         return before_[i >> 6] + static_cast<uint32_t>(__builtin_popcountll(lower));
     }
     template <class Visit>
-    void each(Visit visit) const {
-        bits_.each(0, bits_.size(), [&](uint64_t i) { visit(static_cast<uint32_t>(i)); });
+    void each(const Control& control, Visit visit) const {
+        constexpr uint64_t kChunk = 1 << 16;
+        for (uint64_t at = 0; at < bits_.size(); at += kChunk) {
+            control.poll();
+            bits_.each(at, std::min(at + kChunk, bits_.size()),
+                       [&](uint64_t i) { visit(static_cast<uint32_t>(i)); });
+        }
     }
 
 private:
