@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -58,13 +59,15 @@ def assert_exact(index, xb, xq):
 '''
 
 
-def run(script: str, timeout: float = 60) -> str:
-    """The script's output; fails where the script does, or where it takes too long."""
+def run(script: str, timeout: float = 60, **environment: str) -> str:
+    """The script's output; fails where the script does, or where it takes too long. In this
+    process's environment and the one given."""
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + textwrap.dedent(script)],
         capture_output=True,
         text=True,
         timeout=timeout,
+        env={**os.environ, **environment},
         check=False,
     )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"

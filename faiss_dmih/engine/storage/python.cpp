@@ -237,8 +237,10 @@ void hold(const std::vector<const Index*>& sorted, size_t at, const Control& con
 PyObject* hold_indexes(PyObject*, PyObject* args) {
     PyObject *objects, *function;
     if (PyArg_ParseTuple(args, "O!O", &PyTuple_Type, &objects, &function) == 0) return nullptr;
+    const Py_ssize_t n = PyTuple_GET_SIZE(objects);
     std::vector<const Index*> indexes;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(objects); ++i) {
+    if (!failure_of([&] { indexes.reserve(static_cast<size_t>(n)); }).raise()) return nullptr;
+    for (Py_ssize_t i = 0; i < n; ++i) {
         IndexDMIH* const index = index_of(PyTuple_GET_ITEM(objects, i));
         if (index == nullptr) return nullptr;
         indexes.push_back(&index->engine());
