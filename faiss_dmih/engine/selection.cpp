@@ -147,7 +147,7 @@ bool better_asked(const faiss::IDSelector& selector, uint64_t n, uint64_t querie
     if (!known(selector, true) ||
         cost(selector, static_cast<double>(n)) <= kQuery * static_cast<double>(queries))
         return false;
-    constexpr uint64_t kSample = 64, kDense = kSample / 8;
+    constexpr uint64_t kSample = 256, kDense = kSample / 32;
     uint64_t selected = 0;
     for (uint64_t i = 0; i < kSample; ++i)
         selected += selector.is_member(static_cast<faiss::idx_t>(i * n / kSample));
