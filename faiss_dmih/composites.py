@@ -5,9 +5,9 @@ Composites that come back own what is in them, as those that FAISS reads do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import faiss
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from faiss_dmih import _engine
 from faiss_dmih.index import IndexDMIH
 
+T = TypeVar("T")
 DMIH, FAISS = "dmih", "faiss"
 IDMAP, IDMAP2, SHARDS, REPLICAS, IVF = "idmap", "idmap2", "shards", "replicas", "ivf"
 SUCCESSIVE_IDS = 2
@@ -84,6 +85,21 @@ def holds_dmih(index: Any, depth: int = 0) -> bool:
     )
 
 
+def held(index: Any, work: Callable[[], T]) -> T:
+    """Calls ``work()`` while nobody can change the indexes of ours that are in ``index``. Nobody
+    guards what FAISS's composites keep beside them."""
+    return _engine.hold(tuple(_dmihs_of(index)), work)
+
+
+def _dmihs_of(index: Any, depth: int = 0) -> Iterator[IndexDMIH]:
+    check_depth(depth)
+    ours = as_dmih(index)
+    if ours is not None:
+        yield ours
+    for child in children_of(index):
+        yield from _dmihs_of(child, depth + 1)
+
+
 def check_depth(depth: int) -> None:
     """ValueError where indexes are nested deeper than anybody nests them."""
     if depth >= MAX_DEPTH:
@@ -134,10 +150,14 @@ def put_together(node: Node, children: Sequence[Any]) -> Any:
 
 def clone(index: Any) -> Any:
     """A copy of everything, in memory."""
+    return held(index, lambda: _clone(index))
+
+
+def _clone(index: Any) -> Any:
     node, children = take_apart(index)
     if node.kind == DMIH:
         return node.payload.copy()
-    return put_together(node, [clone(child) for child in children])
+    return put_together(node, [_clone(child) for child in children])
 
 
 def _check_d(index: Any, node: Node) -> Any:

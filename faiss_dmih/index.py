@@ -73,7 +73,9 @@ class IndexDMIH(IndexBinary):
     Everything may be called from any thread. Searches run side by side; ``add``, ``remove_ids``,
     ``merge_from``, ``compact`` and ``reset`` wait until those under way have ended, and searches
     that come meanwhile wait for them: a search sees the index before a change or after it, never
-    half-way. A change either happens or, on any exception, leaves the index as it was.
+    half-way. A change either happens or, on any exception, leaves the index as it was. Ctrl-C ends
+    searches and changes (on the main thread) within some hundredths of a second; one that comes
+    when a change is being put in place is raised after it.
 
     Args:
         d: bits of a code, a multiple of 8 in [8, 4096]. Or a ``faiss.IndexBinaryFlat``, whose codes

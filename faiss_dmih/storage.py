@@ -52,7 +52,7 @@ def write_index(index: Any, path: str | os.PathLike[str]) -> None:
             _write_all(file, memoryview(data))
         return
     with atomic_file(Path(path)) as file:
-        _encode(index, _FileOut(file))
+        composites.held(index, lambda: _encode(index, _FileOut(file)))
 
 
 def read_index(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
@@ -85,9 +85,13 @@ def read_index(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
 
 def serialize(index: Any) -> NDArray[np.uint8]:
     """The bytes of an index that is, or holds, an IndexDMIH: what `write_index` writes."""
-    out = _MemoryOut(_size(index))
-    _encode(index, out)
-    return out.data
+
+    def encoded() -> NDArray[np.uint8]:
+        out = _MemoryOut(_size(index))
+        _encode(index, out)
+        return out.data
+
+    return composites.held(index, encoded)
 
 
 def deserialize(data: Any) -> Any:
@@ -97,7 +101,7 @@ def deserialize(data: Any) -> Any:
 
 def write_stream(index: Any, write: Callable[[memoryview], object]) -> None:
     """The same bytes, piece by piece, in calls of ``write``, which must not keep what it gets."""
-    _encode(index, _StreamOut(write))
+    composites.held(index, lambda: _encode(index, _StreamOut(write)))
 
 
 def read_stream(read_into: ReadInto, before: bytes = b"") -> Any:

@@ -6,7 +6,9 @@ from typing import Any
 
 import faiss
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from strategies import Case, batches
 
 import faiss_dmih
 from faiss_dmih import reference
@@ -22,6 +24,18 @@ def make_index(d: int, engine: str = "auto", **options: Any) -> Any:
     index = faiss_dmih.IndexDMIH(d, mode=mode, **options)
     if forced:
         index.force_engine(forced)
+    return index
+
+
+def draw_index(case: Case, engine: str, data: st.DataObject) -> Any:
+    """An index of the case's codes, added in one go or several, compacted or not."""
+    index = make_index(case.d, engine)
+    at = 0
+    for batch in data.draw(batches(case.n), label="batches"):
+        index.add(case.xb[at : at + batch])
+        at += batch
+    if data.draw(st.booleans(), label="compact"):
+        index.compact()
     return index
 
 

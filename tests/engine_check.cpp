@@ -72,10 +72,12 @@ void change(Index& index, Index& other, uint64_t seed) {
         case 1:
         case 2: index.add(more.size(), bytes(more), control); break;
         case 3: {
-            const State state = index.state(control);
-            Selection gone{Bits(state.size), state.version};
-            for (uint64_t id = seed % 3; id < state.size; id += 3) gone.ids.set(id);
-            index.remove(gone, control);
+            const auto thirds = [&](const State& state) {
+                Selection gone{Bits(state.size), state.version};
+                for (uint64_t id = seed % 3; id < state.size; id += 3) gone.ids.set(id);
+                return gone;
+            };
+            index.remove(thirds, control);
             break;
         }
         case 4:

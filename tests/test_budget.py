@@ -7,10 +7,10 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from checks import assert_same, make_index
+from checks import assert_same, draw_index, make_index
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Case, batches, cases, ks, radii
+from strategies import Case, cases, ks, radii
 
 import faiss_dmih
 from faiss_dmih import SearchParametersDMIH, reference
@@ -29,13 +29,7 @@ def visited(search: Any) -> tuple[Any, int]:
 @pytest.mark.parametrize("mode", MODES)
 @given(case=cases(biggest_d=256), data=st.data())
 def test_budgets(mode: str, case: Case, data: st.DataObject) -> None:
-    index = make_index(case.d, mode)
-    at = 0
-    for batch in data.draw(batches(case.n), label="batches"):
-        index.add(case.xb[at : at + batch])
-        at += batch
-    if data.draw(st.booleans(), label="compact"):
-        index.compact()
+    index = draw_index(case, mode, data)
     k, radius = data.draw(ks(case.n), label="k"), data.draw(radii(case.d), label="radius")
     mask = np.ones(case.n, bool)
     sel = None

@@ -128,32 +128,6 @@ def test_a_signal_handler_cannot_change_what_is_being_searched() -> None:
     """)
 
 
-@pytest.mark.parametrize(
-    "call", ["search(xq, 10, params=params)", "range_search(xq, 90, params=params)"]
-)
-def test_ctrl_c_ends_a_long_filtered_search(call: str) -> None:
-    run(f"""
-        xb, xq = codes(300_000, 256), codes(500_000, 256, seed=1)
-        index = faiss_dmih.IndexDMIH(256)
-        index.add(xb)
-        params = faiss.SearchParameters(sel=faiss.IDSelectorRange(5, 290_000))
-        sent = []
-
-        def send():
-            sent.append(time.monotonic())
-            os.kill(os.getpid(), signal.SIGINT)
-
-        threading.Timer(0.5, send).start()
-        try:
-            index.{call}
-        except (KeyboardInterrupt, RuntimeError):
-            assert time.monotonic() - sent[0] < 1
-        else:
-            sys.exit("the search ended before it was interrupted")
-        assert_exact(index, xb, xb[:3])
-    """)
-
-
 def test_fork_while_another_thread_changes_the_index() -> None:
     """What that thread held is held by nobody in the child."""
     run("""
@@ -205,3 +179,97 @@ def test_writing_waits_for_changes_without_pythons_lock() -> None:
         """,
         timeout=100,
     )
+
+
+def test_what_is_written_beside_changes_is_one_state() -> None:
+    """Also of composites, whose files say how large each part is before they have it."""
+    run(
+        """
+        import pickle, tempfile
+
+        xb = codes(30_000)
+        index = faiss_dmih.IndexDMIH(64)
+        index.add(xb[:3000])
+        shards = faiss.IndexBinaryShards(64)
+        shards.add_shard(index)
+        end = time.monotonic() + 1.5
+
+        def change():
+            while time.monotonic() < end:
+                index.add(xb[:1000])
+                if index.ntotal > 20_000:
+                    index.remove_ids(np.arange(index.ntotal - 3000))
+
+        def copy_in_a_file(index):
+            with tempfile.TemporaryDirectory() as folder:
+                faiss_dmih.write_index(index, folder + "/i")
+                return faiss_dmih.read_index(folder + "/i")
+
+        changer = threading.Thread(target=change)
+        changer.start()
+        sizes = set()
+        while changer.is_alive():
+            for of in (index, shards):
+                for way in (
+                    lambda of: faiss.deserialize_index_binary(faiss.serialize_index_binary(of)),
+                    lambda of: pickle.loads(pickle.dumps(of)),
+                    faiss.clone_binary_index,
+                    copy_in_a_file,
+                ):
+                    copy = way(of)
+                    assert copy.ntotal % 1000 == 0
+                    sizes.add(copy.ntotal)
+        assert len(sizes) > 1
+        """
+    )
+
+
+def test_a_selector_that_always_meets_a_changed_index() -> None:
+    """It is asked again while nobody can change the index: a search that others, or the selector
+    itself, would outdate for ever comes to an end."""
+    run("""
+        xb = codes(400)
+        index = faiss_dmih.IndexDMIH(64)
+        index.add(xb)
+        ended = threading.Event()
+
+        def add():
+            while not ended.is_set():
+                index.add(xb[:1])
+                time.sleep(0.001)
+
+        def selects(i):
+            time.sleep(0.0002)  # somebody else may run
+            return i % 2 == 0 and (index.reconstruct(i) == xb[i % 400]).all()
+
+        adder = threading.Thread(target=add)
+        adder.start()
+        slow = faiss.IDSelectorAnd(
+            faiss.IDSelectorRange(0, 400), faiss.PyCallbackIDSelector(selects)
+        )
+        params = faiss.SearchParameters(sel=slow)
+        assert (index.search(xb[:20:2], 1, params=params)[1].ravel() == np.arange(0, 20, 2)).all()
+        assert index.remove_ids(slow) == 200
+        ended.set()
+        adder.join()
+
+        def changes(i):
+            index.search(xb[:1], 1)
+            index.add(xb[:1])
+            return True
+
+        params = faiss.SearchParameters(sel=faiss.PyCallbackIDSelector(changes))
+        for call in (
+            lambda: index.search(xb[:1], 1, params=params),
+            lambda: index.range_search(xb[:1], 1, params=params),
+            lambda: index.remove_ids(params.sel),
+        ):
+            try:
+                call()
+            except RuntimeError as error:
+                assert "by the same thread" in str(error), error
+            else:
+                sys.exit("it has ended")
+        index.add(xb)
+        assert (index.reconstruct_n(index.ntotal - 400, 400) == xb).all()
+    """)

@@ -9,10 +9,10 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from checks import ENGINES, assert_same, flat, make_index
+from checks import ENGINES, assert_same, draw_index, flat, make_index
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Case, batches, cases, ks, radii
+from strategies import Case, cases, ks, radii
 
 from faiss_dmih import reference
 
@@ -93,13 +93,7 @@ def test_selected_ids(
     mask = np.random.default_rng(case.seed).random(case.n) < share
     selector = SELECTORS[kind](mask)
     params = faiss.SearchParameters(sel=selector)
-    index = make_index(case.d, engine)
-    at = 0
-    for batch in data.draw(batches(case.n), label="batches"):
-        index.add(case.xb[at : at + batch])
-        at += batch
-    if data.draw(st.booleans(), label="compact"):
-        index.compact()
+    index = draw_index(case, engine, data)
     k, radius = data.draw(ks(case.n), label="k"), data.draw(radii(case.d), label="radius")
     assert_same(
         index.search(case.xq, k, params=params),

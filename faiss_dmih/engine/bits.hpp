@@ -2,10 +2,13 @@
 // which what is left of a sequence is numbered anew.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
+
+#include "parallel.hpp"
 
 namespace dmih {
 
@@ -45,15 +48,27 @@ public:
     // Calls visit(i) for the members in [begin, end), ascending.
     template <class Visit>
     void each(uint64_t begin, uint64_t end, Visit visit) const {
-        for (uint64_t at = begin; at < end; at += 64)
+        for (uint64_t at = begin; at < end; at += 64) {
+            while (at % kBlock == 0 && at + kBlock <= end && !any(at)) at += kBlock;
+            if (at >= end) return;
             for (uint64_t left = (at % 64 == 0 ? words_[at >> 6] : from(at)) & below(end - at);
                  left != 0; left &= left - 1)
                 visit(at + static_cast<uint64_t>(__builtin_ctzll(left)));
+        }
     }
 
     size_t bytes() const { return words_.size() * 8; }
 
 private:
+    // Most sets are sparse: so many numbers are passed over at once.
+    static constexpr uint64_t kBlock = 512;
+
+    // Whether there are members among the kBlock from i on, a multiple of 64.
+    bool any(uint64_t i) const {
+        uint64_t out = 0;
+        for (uint64_t w = i >> 6; w < (i + kBlock) >> 6; ++w) out |= words_[w];
+        return out != 0;
+    }
     static uint64_t below(uint64_t n) { return n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}; }
     static uint64_t ones(uint64_t word) {
         return static_cast<uint64_t>(__builtin_popcountll(word));
@@ -83,8 +98,13 @@ public:
         return before_[i >> 6] + static_cast<uint32_t>(__builtin_popcountll(lower));
     }
     template <class Visit>
-    void each(Visit visit) const {
-        bits_.each(0, bits_.size(), [&](uint64_t i) { visit(static_cast<uint32_t>(i)); });
+    void each(const Control& control, Visit visit) const {
+        constexpr uint64_t kChunk = 1 << 16;
+        for (uint64_t at = 0; at < bits_.size(); at += kChunk) {
+            control.poll();
+            bits_.each(at, std::min(at + kChunk, bits_.size()),
+                       [&](uint64_t i) { visit(static_cast<uint32_t>(i)); });
+        }
     }
 
 private:

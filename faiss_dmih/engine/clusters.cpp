@@ -81,10 +81,11 @@ void assign(const Assigner& assigner, const uint64_t* codes, uint32_t n, int wor
 
 // k-majority, the k-means of Hamming space: each bit of a centre is the majority of its members'.
 void move_centres(const uint64_t* codes, const uint32_t* centre, uint32_t n, int words,
-                  uint32_t count, uint64_t* centres) {
+                  uint32_t count, uint64_t* centres, const Control& control) {
     const size_t bits = static_cast<size_t>(words) * 64;
     std::vector<uint32_t> ones(count * bits, 0), members(count, 0);
     for (uint32_t i = 0; i < n; ++i) {
+        if (i % 1024 == 0) control.poll();
         uint32_t* row = &ones[centre[i] * bits];
         ++members[centre[i]];
         for (int w = 0; w < words; ++w)
@@ -125,7 +126,8 @@ Clusters Clusters::build(const uint64_t* codes, uint32_t slots, int words, const
     for (int round = 0; round < kRounds; ++round) {
         const Assigner assigner(out.centres_.data(), count, words);
         assign(assigner, sample.data(), sampled, words, centre.data(), distance.data(), control);
-        move_centres(sample.data(), centre.data(), sampled, words, count, out.centres_.data());
+        move_centres(sample.data(), centre.data(), sampled, words, count, out.centres_.data(),
+                     control);
     }
     const Assigner assigner(out.centres_.data(), count, words);
     assign(assigner, codes, slots, words, centre.data(), distance.data(), control);
@@ -133,7 +135,10 @@ Clusters Clusters::build(const uint64_t* codes, uint32_t slots, int words, const
     // Counting sort by (cluster, distance): a histogram per cluster over its distances.
     const size_t width = row * 64 + 2;
     std::vector<uint32_t> place(count * width, 0);
-    for (uint32_t i = 0; i < slots; ++i) ++place[centre[i] * width + distance[i]];
+    for (uint32_t i = 0; i < slots; ++i) {
+        control.poll(i);
+        ++place[centre[i] * width + distance[i]];
+    }
     uint32_t begin = 0;
     for (uint32_t c = 0; c < count; ++c) {
         uint32_t* ring = &place[c * width];
@@ -150,7 +155,10 @@ Clusters Clusters::build(const uint64_t* codes, uint32_t slots, int words, const
     }
     out.ring_at_.push_back(static_cast<uint32_t>(out.rings_.size()));
     order = Buffer<uint32_t>(slots);
-    for (uint32_t i = 0; i < slots; ++i) order[place[centre[i] * width + distance[i]]++] = i;
+    for (uint32_t i = 0; i < slots; ++i) {
+        control.poll(i);
+        order[place[centre[i] * width + distance[i]]++] = i;
+    }
     return out;
 }
 

@@ -84,6 +84,7 @@ IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control&
         constexpr uint32_t kAhead = 16;  // lookups in flight
         uint32_t distinct = 0;
         for (uint32_t i = 0; i < n; ++i) {
+            control.poll(i);
             if (i + kAhead < n && worker_of(hashes[i + kAhead]) == worker)
                 set.prefetch(hashes[i + kAhead]);
             if (worker_of(hashes[i]) != worker) continue;
@@ -103,17 +104,21 @@ IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control&
     std::memset(out.list_begin.data(), 0, out.list_begin.bytes());
     uint32_t next = 0;
     for (uint32_t i = 0; i < n; ++i) {
+        control.poll(i);
         out.slot_of[i] = first[i] == i ? next++ : out.slot_of[first[i]];
         ++out.list_begin[out.slot_of[i] + 1];
     }
     for (uint32_t s = 0; s < out.slots; ++s) out.list_begin[s + 1] += out.list_begin[s];
     Buffer<uint32_t>& at = first;  // no longer needed as such: now the next free place by slot
     std::memcpy(at.data(), out.list_begin.data(), size_t(out.slots) * 4);
-    for (uint32_t i = 0; i < n; ++i) out.ids[at[out.slot_of[i]]++] = i;
+    for (uint32_t i = 0; i < n; ++i) {
+        control.poll(i);
+        out.ids[at[out.slot_of[i]]++] = i;
+    }
     return out;
 }
 
-IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n) {
+IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n, const Control& control) {
     IdMap out;
     out.slots = map.slots;
     out.ids = Buffer<uint32_t>(n);
@@ -122,6 +127,7 @@ IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n) {
     if (!map.list_begin.empty()) out.list_begin = Buffer<uint32_t>(size_t(map.slots) + 1);
     uint32_t at = 0;
     for (uint32_t slot = 0; slot < map.slots; ++slot) {
+        control.poll(slot);
         if (!out.list_begin.empty()) out.list_begin[slot] = at;
         const uint32_t end = map.begin_of(order[slot] + 1);
         for (uint32_t i = map.begin_of(order[slot]); i < end; ++i, ++at) {

@@ -37,9 +37,9 @@ struct IdMap {
 IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control& control);
 
 // The same slots in a new order: order[new slot] = old slot; n ids.
-IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n);
+IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n, const Control& control);
 
 // The slots and ids that are kept, numbered anew. Every slot that is kept has an id that is.
-IdMap without(const IdMap& map, const Kept& ids, const Kept& slots);
+IdMap without(const IdMap& map, const Kept& ids, const Kept& slots, const Control& control);
 
 }  // namespace dmih

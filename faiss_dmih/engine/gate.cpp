@@ -42,14 +42,20 @@ bool Gate::try_enter(May may, uint64_t added) const {
 }
 
 Gate::Visit::Visit(const Gate& gate, Kind kind, const Control& control)
-    : gate_(gate), outer_(innermost), held_(kind == kAlone ? kOneAlone : kOne) {
+    : gate_(gate),
+      outer_(innermost),
+      generation_(process_generation()),
+      held_(kind == kAlone ? kOneAlone : kOne) {
     const Visit* own = outer_;
     while (own != nullptr && &own->gate_ != &gate) own = own->outer_;
-    if (own != nullptr && (kind == kAlone || own->held_ == kOneAlone))
+    const bool reads_within = own != nullptr && own->may_read_ && kind == kShared;
+    if (own != nullptr && !reads_within && (kind == kAlone || own->held_ == kOneAlone))
         throw std::logic_error(
-            "this index is being searched or changed by the same thread: a signal handler cannot "
-            "change it, nor search it while it is changed");
-    if (kind == kShared) {
+            "this index is being searched or changed by the same thread: a signal handler, a "
+            "selector or a writer cannot change it, nor search it while it is changed");
+    if (reads_within) {
+        held_ = 0;
+    } else if (kind == kShared) {
         const uint64_t waits_for = own != nullptr ? kOneAlone : kOneAlone | kAllWaiting;
         const auto may = [&](uint64_t state) { return (state & waits_for) == 0; };
         if (!gate.try_enter(may, kOne))
@@ -73,11 +79,8 @@ Gate::Visit::Visit(const Gate& gate, Kind kind, const Control& control)
 Gate::Visit::~Visit() {
     innermost = outer_;
     // In a child that was forked by this very thread, nobody knows of this visit any more.
-    uint64_t seen = gate_.state_.load(std::memory_order_relaxed);
-    while (gate_.present(seen) == seen &&
-           !gate_.state_.compare_exchange_weak(seen, seen - held_, std::memory_order_release,
-                                               std::memory_order_relaxed)) {
-    }
+    if (process_generation() == generation_)
+        gate_.state_.fetch_sub(held_, std::memory_order_release);
 }
 
 }  // namespace dmih

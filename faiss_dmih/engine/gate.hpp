@@ -20,16 +20,22 @@ public:
         enum Kind { kShared, kAlone };
 
         // Throws std::logic_error instead of waiting for its own thread, as it would where a signal
-        // handler of Python's, run by a search, changes the index.
+        // handler of Python's, run by a search, changes the index. What is shared already, the same
+        // thread may share once more, whoever waits.
         Visit(const Gate& gate, Kind kind, const Control& control);
         ~Visit();
         Visit(const Visit&) = delete;
         Visit& operator=(const Visit&) = delete;
 
+        // Whether this thread, alone here, has not begun to change anything: then it may share.
+        void may_read(bool may) { may_read_ = may; }
+
     private:
         const Gate& gate_;
         const Visit* const outer_;  // of the same thread, at any gate
-        const uint64_t held_;
+        const uint32_t generation_;
+        uint64_t held_;
+        bool may_read_ = false;
     };
 
 private:

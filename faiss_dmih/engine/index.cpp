@@ -77,7 +77,16 @@ Index::Change::~Change() {
 
 void Index::add(uint64_t n, const uint8_t* codes, const Control& control) {
     const Change change(*this, control);
-    append(n, [&](uint64_t* rows) { bytes_to_rows(codes, n, code_size(), words_, rows); }, control);
+    const auto write = [&](uint64_t* rows) {
+        constexpr uint64_t kChunk = 1 << 16;
+        const size_t words = static_cast<size_t>(words_), bytes = static_cast<size_t>(code_size());
+        for (uint64_t at = 0; at < n; at += kChunk) {
+            control.poll();
+            bytes_to_rows(codes + at * bytes, std::min(kChunk, n - at), code_size(), words_,
+                          rows + at * words);
+        }
+    };
+    append(n, write, control);
 }
 
 void Index::merge(Index& other, const Control& control) {
@@ -121,6 +130,7 @@ void Index::append(uint64_t n, const std::function<void(uint64_t* rows)>& write,
     write(rows.data() + (fresh - n) * words);
     std::unique_ptr<Segment> segment = build(keep, base, std::move(rows), control);
     segments_.reserve(keep + 1);
+    control.check();
     segments_.resize(keep);  // nothing throws from here on
     tail_base_ = static_cast<uint64_t>(segment->base) + segment->n;
     tail_size_ = 0;
@@ -134,6 +144,7 @@ void Index::compact(const Control& control) {
     copy_rows(0, nullptr, rows.data(), control);
     std::unique_ptr<Segment> segment = build(0, 0, std::move(rows), control);
     segments_.reserve(1);
+    control.check();
     segments_.clear();
     tail_base_ = segment->n;
     tail_size_ = 0;
@@ -165,7 +176,7 @@ void Index::copy_rows(size_t first_segment, const Bits* gone, uint64_t* out,
     for (size_t s = first_segment; s < segments_.size(); ++s) {
         const Segment& old = *segments_[s];
         for (uint32_t i = 0; i < old.n; ++i) {
-            if (i % 65536 == 0) control.poll();
+            control.poll(i);
             if (stays(static_cast<uint64_t>(old.base) + i))
                 out = std::copy_n(old.codes.data() + old.slot_of(i) * words, words, out);
         }
@@ -230,18 +241,22 @@ void Index::arrange(Segment& segment, const Buffer<uint64_t>& rows, const Contro
     const IdMap& map = segment.map;
     if (map.slots < segment.n) {
         segment.codes = Buffer<uint64_t>(map.slots * words);
-        for (uint32_t s = 0; s < map.slots; ++s)
+        for (uint32_t s = 0; s < map.slots; ++s) {
+            control.poll(s);
             std::copy_n(rows.data() + map.ids[map.begin_of(s)] * words, words,
                         segment.codes.data() + s * words);
+        }
     }
     if (map.slots < kClustered) return;
     const uint64_t* codes = segment.codes.empty() ? rows.data() : segment.codes.data();
     Buffer<uint32_t> order;
     segment.clusters = Clusters::build(codes, map.slots, words_, control, order);
     Buffer<uint64_t> arranged(map.slots * words);
-    for (uint32_t s = 0; s < map.slots; ++s)
+    for (uint32_t s = 0; s < map.slots; ++s) {
+        control.poll(s);
         std::copy_n(codes + order[s] * words, words, arranged.data() + s * words);
-    segment.map = reorder(std::move(segment.map), order, segment.n);
+    }
+    segment.map = reorder(std::move(segment.map), order, segment.n, control);
     segment.codes = std::move(arranged);
 }
 
@@ -289,8 +304,10 @@ void Index::reconstruct(uint64_t n, const int64_t* ids, uint8_t* codes,
             throw std::out_of_range("id " + std::to_string(ids[i]) +
                                     " is not in [0, ntotal = " + std::to_string(size()) + ")");
     const size_t bytes = static_cast<size_t>(code_size());
-    for (uint64_t i = 0; i < n; ++i, codes += bytes)
+    for (uint64_t i = 0; i < n; ++i, codes += bytes) {
+        control.poll(i);
         std::memcpy(codes, row_of(static_cast<uint64_t>(ids[i])), bytes);
+    }
 }
 
 void Index::reconstruct_n(int64_t first, int64_t n, uint8_t* codes, const Control& control) const {
@@ -300,8 +317,10 @@ void Index::reconstruct_n(int64_t first, int64_t n, uint8_t* codes, const Contro
         throw std::out_of_range(std::to_string(n) + " ids from " + std::to_string(first) +
                                 " on are not in [0, ntotal = " + std::to_string(ntotal) + ")");
     const size_t bytes = static_cast<size_t>(code_size());
-    for (int64_t id = first; id < first + n; ++id, codes += bytes)
+    for (int64_t id = first; id < first + n; ++id, codes += bytes) {
+        control.poll(static_cast<uint64_t>(id));
         std::memcpy(codes, row_of(static_cast<uint64_t>(id)), bytes);
+    }
 }
 
 std::vector<int> Index::cuts_in_use(const Control& control) const {

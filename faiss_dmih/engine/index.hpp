@@ -90,9 +90,10 @@ public:
     // These change the index, or throw where it is mapped from a file: all or nothing, on any
     // exception it is as it was.
     void add(uint64_t n, const uint8_t* codes, const Control& control);
-    // Takes away the selected ids; those after each move down. Returns how many there were, or
-    // nothing: the index is no longer in the state that they were selected in.
-    std::optional<uint64_t> remove(const Selection& selection, const Control& control);
+    // Takes away the selected ids; those after each move down. Returns how many there were.
+    // `select` may use the index, and change it. It is asked a second time, when nobody can change
+    // the index, if somebody has done so after the first.
+    uint64_t remove(const std::function<Selection(const State&)>& select, const Control& control);
     // Takes over the codes of `other`, of the same d: they come after those that are here.
     void merge(Index& other, const Control& control);
     void reset(const Control& control);
@@ -100,6 +101,10 @@ public:
     void compact(const Control& control);
 
     State state(const Control& control) const;
+    // Nobody changes the index while the visit lasts.
+    Gate::Visit hold(const Control& control) const {
+        return Gate::Visit(gate_, Gate::Visit::kShared, control);
+    }
     // A search whose filter is one of ids throws Outdated if the index has changed since the ids
     // were selected.
     struct Outdated : std::exception {};
@@ -132,10 +137,11 @@ private:
     public:
         Change(Index& index, const Control& control);
         ~Change();
+        void may_read(bool may) { visit_.may_read(may); }
 
     private:
         Index& index_;
-        const Gate::Visit visit_;
+        Gate::Visit visit_;
     };
 
     uint64_t size() const { return tail_base_ + tail_size_; }

@@ -43,36 +43,40 @@ uint64_t max_codes_of(const faiss::SearchParameters* params) {
     return own != nullptr && own->max_codes > 0 ? static_cast<uint64_t>(own->max_codes) : 0;
 }
 
-// Calls search(filter) with the filter that the parameters ask for, or none; again, if the index
-// has been changed by another thread since ids were selected.
+// Calls search(filter) with the filter that the parameters ask for, or none. A selector may use the
+// index, and change it. It is asked a second time, when nobody can change the index, if somebody
+// has done so after the first.
 template <class Search>
 void with_filter(const Index& index, faiss::idx_t queries, const faiss::SearchParameters* params,
                  const Control& control, Search search) {
     if (params == nullptr || params->sel == nullptr) return search(nullptr);
     const faiss::IDSelector& selector = *params->sel;
-    State state = index.state(control);
-    Filter filter;
+    const State state = index.state(control);
     // A search that is begun again would visit more codes than it may.
     if (max_codes_of(params) == 0 &&
         better_asked(selector, state.size, static_cast<uint64_t>(queries))) {
         const AskedSelector asked(selector, state.size);
+        Filter filter;
         filter.asked = &asked;
         try {
             return search(&filter);
         } catch (const AskedSelector::TooOften&) {
         }
     }
-    for (;; state = index.state(control)) {
+    const auto search_selected = [&](const State& now) {
         const Selection selection = [&] {
             const Timed timed(stats().select_ns);
-            return select(selector, state, control);
+            return select(selector, now, control);
         }();
-        filter = {&selection.ids, nullptr, selection.version};
-        try {
-            return search(&filter);
-        } catch (const Index::Outdated&) {
-        }
+        const Filter filter{&selection.ids, nullptr, selection.version};
+        search(&filter);
+    };
+    try {
+        return search_selected(state);
+    } catch (const Index::Outdated&) {
     }
+    const Gate::Visit held = index.hold(control);
+    search_selected(index.state(control));
 }
 
 }  // namespace
@@ -133,11 +137,8 @@ void IndexDMIH::reset() {
 
 size_t IndexDMIH::remove_ids(const faiss::IDSelector& sel) {
     return guarded([&] {
-        const Control asked = faiss_control();
-        for (;;) {  // until nobody else has changed the index meanwhile
-            const Selection selection = select(sel, engine_.state(asked), asked);
-            if (const auto removed = engine_.remove(selection, asked)) return *removed;
-        }
+        const Control own = faiss_control();
+        return engine_.remove([&](const State& state) { return select(sel, state, own); }, own);
     });
 }
 

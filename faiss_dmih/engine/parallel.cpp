@@ -15,6 +15,8 @@
 namespace dmih {
 namespace {
 
+constexpr std::chrono::milliseconds kBetweenChecks{20};
+
 // Ends the helpers' tasks after the calling thread was stopped; its own exception is the
 // one told, so this one is not kept.
 struct Stopped : std::exception {
@@ -95,14 +97,20 @@ bool Pool::try_run(Job& job, int helpers, const Control& control) {
     wake_.notify_all();
     struct Leave {  // the job lives on this thread's stack: nobody may still be at it
         Pool& pool;
-        ~Leave() {
+        bool left_alone(std::chrono::milliseconds wait) {
             std::unique_lock<std::mutex> lock(pool.mutex_);
             pool.wanted_ = 0;
-            pool.idle_.wait(lock, [this] { return pool.running_ == 0; });
+            return pool.idle_.wait_for(lock, wait, [this] { return pool.running_ == 0; });
+        }
+        ~Leave() {
+            while (!left_alone(std::chrono::hours(1))) {
+            }
             pool.job_ = nullptr;
         }
     } leave{*this};
     job.run(control);
+    // The helpers' last tasks may take a while.
+    while (!leave.left_alone(kBetweenChecks)) control.poll();
     return true;
 }
 
@@ -144,10 +152,12 @@ void Control::poll() const {
         if (stopped_.load(std::memory_order_relaxed)) throw Stopped();
         return;
     }
+    if (std::chrono::steady_clock::now() - last_ >= kBetweenChecks) check();
+}
+
+void Control::check() const {
     if (!check_) return;
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < std::chrono::milliseconds(20)) return;
-    last_ = now;
+    last_ = std::chrono::steady_clock::now();
     try {
         check_();
     } catch (...) {

@@ -24,6 +24,13 @@ public:
     // asks check_interrupt, which throws to stop, at most every 20 ms (the question takes Python's
     // global lock); on the others it throws once the calling thread has been stopped.
     void poll() const;
+    // poll() in a loop, for i = 0, 1, ..: now and then.
+    void poll(uint64_t i) const {
+        constexpr uint64_t kEvery = 1 << 14;
+        if (i % kEvery == 0) poll();
+    }
+    // On the calling thread, asks check_interrupt at once: before a change that cannot be undone.
+    void check() const;
 
 private:
     int threads_;

@@ -17,9 +17,9 @@ Kept kept_ids(const Segment& segment, const Bits& gone) {
 }
 
 // A slot goes with its last id.
-Kept kept_slots(const Segment& segment, const Kept& ids) {
+Kept kept_slots(const Segment& segment, const Kept& ids, const Control& control) {
     Bits bits(segment.slots);
-    ids.each([&](uint32_t id) { bits.set(segment.slot_of(id)); });
+    ids.each(control, [&](uint32_t id) { bits.set(segment.slot_of(id)); });
     return Kept(std::move(bits));
 }
 
@@ -30,7 +30,7 @@ uint64_t lost_of(const Segment& segment, const Bits& gone) {
 
 }  // namespace
 
-IdMap without(const IdMap& map, const Kept& ids, const Kept& slots) {
+IdMap without(const IdMap& map, const Kept& ids, const Kept& slots, const Control& control) {
     IdMap out;
     out.slots = slots.size();
     if (map.ids.empty()) return out;  // slots are ids
@@ -38,7 +38,7 @@ IdMap without(const IdMap& map, const Kept& ids, const Kept& slots) {
     out.ids = Buffer<uint32_t>(ids.size());
     if (slots.size() < ids.size()) out.list_begin = Buffer<uint32_t>(size_t(slots.size()) + 1);
     uint32_t at = 0, slot = 0;
-    slots.each([&](uint32_t old) {
+    slots.each(control, [&](uint32_t old) {
         if (!out.list_begin.empty()) out.list_begin[slot] = at;
         for (uint32_t i = map.begin_of(old); i < map.begin_of(old + 1); ++i) {
             if (!ids[map.ids[i]]) continue;
@@ -74,7 +74,7 @@ Table without(const Table& table, const Kept& slots, const Control& control) {
     const size_t keys = table.offsets.keys();
     Buffer<uint32_t> offsets(keys + 1);
     for (size_t key = 0; key < keys; ++key) {
-        if (key % 65536 == 0) control.poll();
+        control.poll(key);
         offsets[key] = at;
         const auto [begin, end] = table.bucket(static_cast<uint32_t>(key));
         for (uint32_t p = begin; p < end; ++p) {
@@ -92,7 +92,7 @@ Table without(const Table& table, const Kept& slots, const Control& control) {
 
 std::unique_ptr<Segment> Index::without(const Segment& old, const Bits& gone,
                                         const Control& control) const {
-    const Kept ids = kept_ids(old, gone), slots = kept_slots(old, ids);
+    const Kept ids = kept_ids(old, gone), slots = kept_slots(old, ids, control);
     auto segment = std::make_unique<Segment>();
     segment->base = old.base;
     segment->n = ids.size();
@@ -107,10 +107,11 @@ std::unique_ptr<Segment> Index::without(const Segment& old, const Bits& gone,
             segment->tables[task] = dmih::without(old.tables[task], slots, control);
         } else if (task == old.tables.size()) {
             uint64_t* out = segment->codes.data();
-            slots.each(
-                [&](uint32_t s) { out = std::copy_n(old.codes.data() + s * words, words, out); });
+            slots.each(control, [&](uint32_t s) {
+                out = std::copy_n(old.codes.data() + s * words, words, out);
+            });
         } else {
-            segment->map = dmih::without(old.map, ids, slots);
+            segment->map = dmih::without(old.map, ids, slots, control);
         }
     });
     if (old.clusters.size() > 0) segment->clusters = old.clusters.without(slots);
@@ -120,13 +121,20 @@ std::unique_ptr<Segment> Index::without(const Segment& old, const Bits& gone,
     return segment;
 }
 
-std::optional<uint64_t> Index::remove(const Selection& selection, const Control& control) {
-    const Change change(*this, control);
-    if (selection.version != version_) return std::nullopt;
+uint64_t Index::remove(const std::function<Selection(const State&)>& select,
+                       const Control& control) {
+    Selection selection = select(state(control));
+    Change change(*this, control);
+    if (selection.version != version_) {
+        change.may_read(true);
+        selection = select({size(), version_});
+        change.may_read(false);
+    }
     const Bits& gone = selection.ids;
     const uint64_t removed = gone.count();
     if (removed == 0) return 0;
     if (removed == size()) {
+        control.check();
         clear();
         return removed;
     }
@@ -153,6 +161,7 @@ std::optional<uint64_t> Index::remove(const Selection& selection, const Control&
     std::unique_ptr<Segment> rebuilt;
     if (rebuilding) rebuilt = build(keep, static_cast<int64_t>(kept), std::move(rows), control);
     segments_.reserve(keep + 1);
+    control.check();
 
     segments_.resize(keep);  // nothing throws from here on
     tail_base_ = 0;

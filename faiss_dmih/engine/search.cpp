@@ -266,6 +266,7 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
             std::vector<uint64_t> order;
             for (size_t q = g * kGroup; q < std::min<size_t>(n, (g + 1) * kGroup); ++q) {
+                control.poll();
                 const size_t out = (first + q) * static_cast<size_t>(k);
                 write_knn(collectors[q], all.parts, size(), static_cast<uint64_t>(k), D + out,
                           I + out, order);
@@ -275,6 +276,7 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
     if (codes == nullptr) return;
     const size_t bytes = static_cast<size_t>(code_size());
     for (uint64_t i = 0; i < nq * static_cast<uint64_t>(k); ++i, codes += bytes) {
+        control.poll(i);
         if (I[i] < 0)
             std::memset(codes, 0xFF, bytes);
         else
@@ -305,6 +307,7 @@ RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius
             run(all, rows.at, workload, collectors, control);
         const Timed timed(stats().answer_ns);
         for (uint64_t q = 0; q < n; ++q) {
+            control.poll();
             answers.clear();
             for (const Found& f : collectors[q].found()) {
                 all[f.part()].for_each_id(f.slot(), [&](int64_t id) {

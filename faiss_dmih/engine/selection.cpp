@@ -27,11 +27,13 @@ void set_run(Bits& out, int64_t begin, int64_t end) {
 }
 
 template <class Ids>
-void set_each(Bits& out, const Ids& ids, size_t n) {
+void set_each(Bits& out, const Ids& ids, size_t n, const Control& control) {
     auto id = ids;
-    for (size_t i = 0; i < n; ++i, ++id)
+    for (size_t i = 0; i < n; ++i, ++id) {
+        control.poll(i);
         if (*id >= 0 && static_cast<uint64_t>(*id) < out.size())
             out.set(static_cast<uint64_t>(*id));
+    }
 }
 
 void read(const faiss::IDSelectorBitmap& bitmap, Bits& out) {
@@ -45,7 +47,7 @@ void read(const faiss::IDSelectorBitmap& bitmap, Bits& out) {
 void ask(const faiss::IDSelector& selector, Bits& out, const Control& control,
          const Bits* among = nullptr, bool in_it = true) {
     for (uint64_t id = 0; id < out.size(); ++id) {
-        if (id % 4096 == 0) control.poll();
+        if (id % 64 == 0) control.poll();  // who knows how long it thinks
         if (among != nullptr && (*among)[id] != in_it) continue;
         if (selector.is_member(static_cast<faiss::idx_t>(id))) out.set(id);
     }
@@ -101,9 +103,9 @@ void read(const faiss::IDSelector& selector, Bits& out, const Control& control) 
     if (const auto* range = as<IDSelectorRange>(selector)) {
         set_run(out, range->imin, range->imax);
     } else if (const auto* array = as<IDSelectorArray>(selector)) {
-        set_each(out, array->ids, array->n);
+        set_each(out, array->ids, array->n, control);
     } else if (const auto* batch = as<IDSelectorBatch>(selector)) {
-        set_each(out, batch->set.begin(), batch->set.size());
+        set_each(out, batch->set.begin(), batch->set.size(), control);
     } else if (const auto* bitmap = as<IDSelectorBitmap>(selector)) {
         read(*bitmap, out);
     } else if (as<IDSelectorAll>(selector) != nullptr) {
@@ -145,7 +147,7 @@ bool better_asked(const faiss::IDSelector& selector, uint64_t n, uint64_t querie
     if (!known(selector, true) ||
         cost(selector, static_cast<double>(n)) <= kQuery * static_cast<double>(queries))
         return false;
-    constexpr uint64_t kSample = 64, kDense = kSample / 8;
+    constexpr uint64_t kSample = 256, kDense = kSample / 32;
     uint64_t selected = 0;
     for (uint64_t i = 0; i < kSample; ++i)
         selected += selector.is_member(static_cast<faiss::idx_t>(i * n / kSample));

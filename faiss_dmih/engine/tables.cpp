@@ -68,7 +68,7 @@ std::vector<Table> build_tables(const std::vector<Substring>& substrings, bool s
         std::memset(offsets.data(), 0, offsets.bytes());
         const auto each_code = [&](const auto& visit) {
             for (uint32_t s = 0; s < slots; ++s) {
-                if (s % 65536 == 0) control.poll();
+                control.poll(s);
                 const uint64_t* code = codes + size_t(s) * words;
                 visit(table.substring.of(code), s, code);
             }

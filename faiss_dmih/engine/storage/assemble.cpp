@@ -64,17 +64,18 @@ Buffer<uint64_t> Assembler::rows(uint64_t first, uint64_t n) const {
 }
 
 std::vector<PartEntry> Assembler::parts() const {
-    Buffer<PartEntry> found;
-    if (!pieces_.get(tags::kParts, 0, found) || found.size() > kMaxSegments) return {};
+    Buffer<PartEntry> stored;
+    if (!pieces_.get(tags::kParts, 0, stored) || stored.size() > kMaxSegments) return {};
+    // What is looked at is what is used: somebody may write to the file meanwhile.
+    const std::vector<PartEntry> found(stored.data(), stored.data() + stored.size());
     uint64_t next = 0;
-    for (size_t i = 0; i < found.size(); ++i) {
-        const PartEntry& part = found[i];
+    for (const PartEntry& part : found) {
         if (part.base != next || part.n == 0 || part.n > ntotal_ - next || part.slots == 0 ||
             part.slots > part.n)
             return {};
         next += part.n;
     }
-    return {found.data(), found.data() + found.size()};
+    return found;
 }
 
 std::unique_ptr<Segment> Assembler::plain(const PartEntry& part) const {

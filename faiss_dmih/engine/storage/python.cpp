@@ -3,9 +3,12 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "../crc32c.hpp"
 #include "../gil.hpp"
@@ -221,6 +224,36 @@ PyObject* copy_index(PyObject*, PyObject* object) {
     return copy.to_python();
 }
 
+// Calls work() while nobody can change any of the indexes. They are sorted, so that nobody who
+// takes two at once (merge_from) waits for this thread, and this one for them.
+void hold(const std::vector<const Index*>& sorted, size_t at, const Control& control,
+          const std::function<void()>& work) {
+    if (at == sorted.size()) return work();
+    const Gate::Visit held = sorted[at]->hold(control);
+    hold(sorted, at + 1, control, work);
+}
+
+// hold(indexes, function): function(), while nobody can change any of the indexes of the tuple.
+PyObject* hold_indexes(PyObject*, PyObject* args) {
+    PyObject *objects, *function;
+    if (PyArg_ParseTuple(args, "O!O", &PyTuple_Type, &objects, &function) == 0) return nullptr;
+    const Py_ssize_t n = PyTuple_GET_SIZE(objects);
+    std::vector<const Index*> indexes;
+    if (!failure_of([&] { indexes.reserve(static_cast<size_t>(n)); }).raise()) return nullptr;
+    for (Py_ssize_t i = 0; i < n; ++i) {
+        IndexDMIH* const index = index_of(PyTuple_GET_ITEM(objects, i));
+        if (index == nullptr) return nullptr;
+        indexes.push_back(&index->engine());
+    }
+    std::sort(indexes.begin(), indexes.end(), std::less<>());
+    PyObject* answer = nullptr;
+    const bool done = without_gil([&] {
+        hold(indexes, 0, faiss_control(),
+             [&] { with_gil([&] { answer = PyObject_CallNoArgs(function); }); });
+    });
+    return done ? answer : nullptr;
+}
+
 // stored_size(index)
 PyObject* stored_size(PyObject*, PyObject* object) {
     IndexDMIH* const index = index_of(object);
@@ -323,6 +356,7 @@ PyMethodDef storage_functions[] = {{"write_file", write_file, METH_VARARGS, null
                                    {"read_stream", read_stream, METH_O, nullptr},
                                    {"map_file", map_file, METH_VARARGS, nullptr},
                                    {"copy_index", copy_index, METH_O, nullptr},
+                                   {"hold", hold_indexes, METH_VARARGS, nullptr},
                                    {"stored_size", stored_size, METH_O, nullptr},
                                    {"options", options, METH_O, nullptr},
                                    {"is_dmih", is_dmih, METH_O, nullptr},
