@@ -15,49 +15,52 @@
 
 namespace dmih {
 
-constexpr size_t kHugePage = size_t{1} << 21;
-
-// Blocks of whole huge pages, which add a third at most. Not from malloc: it keeps freed blocks of
-// up to 32 MB, and an index that grows by many adds frees all it has several times over.
-inline bool is_large(size_t bytes) {
-#ifdef __SANITIZE_ADDRESS__
-    return bytes > SIZE_MAX / 2;  // AddressSanitizer watches over what malloc gives
-#else
-    return bytes >= kHugePage + kHugePage / 2;
-#endif
-}
+constexpr size_t kPage = size_t{1} << 12, kHugePage = size_t{1} << 21;
 
 inline size_t round_up(size_t bytes, size_t to) {
     return (bytes + to - 1) / to * to;
 }
 
+// What blocks are whole ones of: lines of the cache, from malloc; pages; huge pages, which adds a
+// third at most. Pages do not come from malloc: it keeps freed blocks of up to 32 MB, and an index
+// that grows by many adds frees all it has several times over.
+inline size_t unit_of(size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+    constexpr bool kWatched = true;  // AddressSanitizer watches over what malloc gives
+#else
+    constexpr bool kWatched = false;
+#endif
+    if (kWatched || bytes < kHugePage / 2) return 64;
+    return bytes < kHugePage + kHugePage / 2 ? kPage : kHugePage;
+}
+
 inline void* allocate(size_t bytes) {
     if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
-    if (!is_large(bytes)) {
-        constexpr size_t kLine = 64;
-        void* block = std::aligned_alloc(kLine, round_up(bytes, kLine));
+    const size_t unit = unit_of(bytes), size = round_up(bytes, unit);
+    if (unit < kPage) {
+        void* block = std::aligned_alloc(unit, size);
         if (block == nullptr) throw std::bad_alloc();
         return block;
     }
-    const size_t pages = round_up(bytes, kHugePage);
-    void* mapped = mmap(nullptr, pages + kHugePage, PROT_READ | PROT_WRITE,
+    // As much more as it may take to begin at a multiple of the unit; what is too much goes back.
+    void* mapped = mmap(nullptr, size + unit - kPage, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
-    // What is before the first huge page and after the last goes back.
-    char* const from = static_cast<char*>(mapped);
-    const size_t before =
-        round_up(reinterpret_cast<uintptr_t>(from), kHugePage) - reinterpret_cast<uintptr_t>(from);
-    if (before > 0) munmap(from, before);
-    munmap(from + before + pages, kHugePage - before);
-    madvise(from + before, pages, MADV_HUGEPAGE);  // a wish: failing is no error
-    return from + before;
+    const auto from = reinterpret_cast<uintptr_t>(mapped);
+    const size_t before = round_up(from, unit) - from, after = unit - kPage - before;
+    char* const block = static_cast<char*>(mapped) + before;
+    if (before > 0) munmap(mapped, before);
+    if (after > 0) munmap(block + size, after);
+    if (unit == kHugePage) madvise(block, size, MADV_HUGEPAGE);  // a wish: failing is no error
+    return block;
 }
 
 inline void release(void* block, size_t bytes) {
-    if (is_large(bytes))
-        munmap(block, round_up(bytes, kHugePage));
-    else
+    const size_t unit = unit_of(bytes);
+    if (unit < kPage)
         std::free(block);
+    else
+        munmap(block, round_up(bytes, unit));
 }
 
 template <class T>

@@ -98,43 +98,49 @@ IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control&
     for (uint32_t count : fresh) out.slots += count;
     if (out.slots == n) return out;
 
-    out.slot_of = Buffer<uint32_t>(n);
+    Buffer<uint32_t> slot_of(n);
     out.list_begin = Buffer<uint32_t>(size_t(out.slots) + 1);
     out.ids = Buffer<uint32_t>(n);
     std::memset(out.list_begin.data(), 0, out.list_begin.bytes());
     uint32_t next = 0;
     for (uint32_t i = 0; i < n; ++i) {
         control.poll(i);
-        out.slot_of[i] = first[i] == i ? next++ : out.slot_of[first[i]];
-        ++out.list_begin[out.slot_of[i] + 1];
+        slot_of[i] = first[i] == i ? next++ : slot_of[first[i]];
+        ++out.list_begin[slot_of[i] + 1];
     }
     for (uint32_t s = 0; s < out.slots; ++s) out.list_begin[s + 1] += out.list_begin[s];
     Buffer<uint32_t>& at = first;  // no longer needed as such: now the next free place by slot
     std::memcpy(at.data(), out.list_begin.data(), size_t(out.slots) * 4);
     for (uint32_t i = 0; i < n; ++i) {
         control.poll(i);
-        out.ids[at[out.slot_of[i]]++] = i;
+        out.ids[at[slot_of[i]]++] = i;
     }
     return out;
 }
 
-IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n, const Control& control) {
+Buffer<uint32_t> slots_by_id(const IdMap& map, uint32_t n, const Control& control) {
+    if (map.ids.empty()) return {};
+    Buffer<uint32_t> out(n);
+    for (uint32_t slot = 0; slot < map.slots; ++slot) {
+        control.poll(slot);
+        const auto [begin, end] = map.list(slot);
+        for (uint32_t i = begin; i < end; ++i) out[map.ids[i]] = slot;
+    }
+    return out;
+}
+
+IdMap reorder(const IdMap& map, const Buffer<uint32_t>& order, uint32_t n, const Control& control) {
     IdMap out;
     out.slots = map.slots;
     out.ids = Buffer<uint32_t>(n);
-    out.slot_of = std::move(map.slot_of);
-    if (out.slot_of.empty()) out.slot_of = Buffer<uint32_t>(n);
     if (!map.list_begin.empty()) out.list_begin = Buffer<uint32_t>(size_t(map.slots) + 1);
     uint32_t at = 0;
     for (uint32_t slot = 0; slot < map.slots; ++slot) {
         control.poll(slot);
         if (!out.list_begin.empty()) out.list_begin[slot] = at;
         const uint32_t end = map.begin_of(order[slot] + 1);
-        for (uint32_t i = map.begin_of(order[slot]); i < end; ++i, ++at) {
-            const uint32_t id = map.ids.empty() ? i : map.ids[i];
-            out.ids[at] = id;
-            out.slot_of[id] = slot;
-        }
+        for (uint32_t i = map.begin_of(order[slot]); i < end; ++i)
+            out.ids[at++] = map.ids.empty() ? i : map.ids[i];
     }
     if (!out.list_begin.empty()) out.list_begin[map.slots] = at;
     return out;

@@ -12,11 +12,10 @@
 
 namespace dmih {
 
-// Which ids a slot (a distinct code) stands for. Arrays that would say nothing are empty: `slot_of`
-// and `ids` where slots are ids, `list_begin` where every slot is one id.
+// Which ids a slot (a distinct code) stands for. Arrays that would say nothing are empty: `ids`
+// where slots are ids, `list_begin` where every slot is one id.
 struct IdMap {
     uint32_t slots = 0;
-    Buffer<uint32_t> slot_of;     // id -> slot
     Buffer<uint32_t> list_begin;  // slot -> its first place in ids; slots + 1 entries
     Buffer<uint32_t> ids;         // ids by slot, ascending within a slot
 
@@ -30,14 +29,17 @@ struct IdMap {
     void prefetch(uint32_t slot) const {
         if (!list_begin.empty()) __builtin_prefetch(&list_begin[slot]);
     }
-    size_t bytes() const { return slot_of.bytes() + list_begin.bytes() + ids.bytes(); }
+    size_t bytes() const { return list_begin.bytes() + ids.bytes(); }
 };
+
+// The slots of n ids, by id; none where they are the ids.
+Buffer<uint32_t> slots_by_id(const IdMap& map, uint32_t n, const Control& control);
 
 // Slots numbered by their first id.
 IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control& control);
 
 // The same slots in a new order: order[new slot] = old slot; n ids.
-IdMap reorder(IdMap map, const Buffer<uint32_t>& order, uint32_t n, const Control& control);
+IdMap reorder(const IdMap& map, const Buffer<uint32_t>& order, uint32_t n, const Control& control);
 
 // The slots and ids that are kept, numbered anew. Every slot that is kept has an id that is.
 IdMap without(const IdMap& map, const Kept& ids, const Kept& slots, const Control& control);

@@ -65,22 +65,13 @@ std::unique_ptr<Segment> gather(const Part& part, const Bits& selected, uint32_t
     return out;
 }
 
-Buffer<uint32_t> count_ids(const Part& part, const Bits& selected, const Control& control) {
+Buffer<uint32_t> count_ids(const Part& part, const Control& control) {
     Buffer<uint32_t> out(part.slots);
     std::memset(out.data(), 0, out.bytes());
-    const uint64_t base = static_cast<uint64_t>(part.base);
-    if (part.segment->map.slot_of.empty()) {  // mapped
-        for (uint32_t slot = 0; slot < part.slots; ++slot) {
-            control.poll(slot);
-            part.for_each_id(slot, [&](int64_t) { return ++out[slot] > 0; });
-        }
-        return out;
+    for (uint32_t slot = 0; slot < part.slots; ++slot) {
+        control.poll(slot);
+        part.for_each_id(slot, [&](int64_t) { return ++out[slot] > 0; });
     }
-    uint64_t visited = 0;
-    selected.each(base, base + part.ids(), [&](uint64_t id) {
-        control.poll(visited++);
-        ++out[part.segment->slot_of(static_cast<uint32_t>(id - base))];
-    });
     return out;
 }
 
@@ -136,7 +127,7 @@ FilteredParts Index::filtered(const Filter* filter, uint64_t queries, const Work
             out.parts.push_back({part.number, own.base, own.slots, words_, own.codes.data(), &own});
         } else {
             if (!part.ids_ascend() && part.slots < part.ids() && queries >= kCounted) {
-                out.counts.push_back(count_ids(part, *filter->ids, control));
+                out.counts.push_back(count_ids(part, control));
                 part.counts = out.counts.back().data();
             }
             out.parts.push_back(part);

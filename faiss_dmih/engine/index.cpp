@@ -63,6 +63,14 @@ void Segment::take_item_ns(const Segment& other) {
     std::call_once(measured_, [&] { item_ns_ = other.item_ns(); });
 }
 
+const Buffer<uint32_t>& Segment::slots_by_id() const {
+    std::call_once(listed_, [this] {
+        slots_by_id_ = dmih::slots_by_id(map, n, Control());
+        slots_by_id_bytes_.store(slots_by_id_.bytes(), std::memory_order_relaxed);
+    });
+    return slots_by_id_;
+}
+
 Index::Change::Change(Index& index, const Control& control)
     : index_(index), visit_(index.gate_, Gate::Visit::kAlone, control) {
     if (index.mapped())
@@ -175,10 +183,12 @@ void Index::copy_rows(size_t first_segment, const Bits* gone, uint64_t* out,
     const auto stays = [&](uint64_t id) { return gone == nullptr || !(*gone)[id]; };
     for (size_t s = first_segment; s < segments_.size(); ++s) {
         const Segment& old = *segments_[s];
+        const Buffer<uint32_t> slot_of = slots_by_id(old.map, old.n, control);
         for (uint32_t i = 0; i < old.n; ++i) {
             control.poll(i);
-            if (stays(static_cast<uint64_t>(old.base) + i))
-                out = std::copy_n(old.codes.data() + old.slot_of(i) * words, words, out);
+            if (!stays(static_cast<uint64_t>(old.base) + i)) continue;
+            const uint32_t slot = slot_of.empty() ? i : slot_of[i];
+            out = std::copy_n(old.codes.data() + slot * words, words, out);
         }
     }
     for (uint32_t i = 0; i < tail_size_; ++i)
@@ -256,7 +266,7 @@ void Index::arrange(Segment& segment, const Buffer<uint64_t>& rows, const Contro
         control.poll(s);
         std::copy_n(codes + order[s] * words, words, arranged.data() + s * words);
     }
-    segment.map = reorder(std::move(segment.map), order, segment.n, control);
+    segment.map = reorder(segment.map, order, segment.n, control);
     segment.codes = std::move(arranged);
 }
 
@@ -336,7 +346,7 @@ MemoryUsage Index::memory_usage(const Control& control) const {
     MemoryUsage usage;
     for (const auto& segment : segments_) {
         usage.codes += segment->codes.bytes();
-        usage.ids += segment->map.bytes();
+        usage.ids += segment->map.bytes() + segment->slots_by_id_bytes();
         usage.clusters += segment->clusters.bytes();
         for (const Table& table : segment->tables) usage.tables += table.bytes();
     }

@@ -2,6 +2,7 @@
 // recent adds (rows only). Searches see both through `Part`.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -53,11 +54,18 @@ struct Segment {
     // It costs what it did in `other`, which this one is left of.
     void take_item_ns(const Segment& other);
 
-    uint32_t slot_of(uint32_t id) const { return map.slot_of.empty() ? id : map.slot_of[id]; }
+    // Of single ids. The first call makes an array of all, which is kept.
+    uint32_t slot_of(uint32_t id) const { return map.ids.empty() ? id : slots_by_id()[id]; }
+    size_t slots_by_id_bytes() const { return slots_by_id_bytes_.load(std::memory_order_relaxed); }
 
 private:
+    const Buffer<uint32_t>& slots_by_id() const;
+
     mutable std::once_flag measured_;
     mutable double item_ns_ = 0;
+    mutable std::once_flag listed_;
+    mutable Buffer<uint32_t> slots_by_id_;
+    mutable std::atomic<size_t> slots_by_id_bytes_{0};
 };
 
 struct Part {

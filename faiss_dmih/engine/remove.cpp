@@ -18,8 +18,9 @@ Kept kept_ids(const Segment& segment, const Bits& gone) {
 
 // A slot goes with its last id.
 Kept kept_slots(const Segment& segment, const Kept& ids, const Control& control) {
+    const Buffer<uint32_t> slot_of = slots_by_id(segment.map, segment.n, control);
     Bits bits(segment.slots);
-    ids.each(control, [&](uint32_t id) { bits.set(segment.slot_of(id)); });
+    ids.each(control, [&](uint32_t id) { bits.set(slot_of.empty() ? id : slot_of[id]); });
     return Kept(std::move(bits));
 }
 
@@ -34,17 +35,13 @@ IdMap without(const IdMap& map, const Kept& ids, const Kept& slots, const Contro
     IdMap out;
     out.slots = slots.size();
     if (map.ids.empty()) return out;  // slots are ids
-    out.slot_of = Buffer<uint32_t>(ids.size());
     out.ids = Buffer<uint32_t>(ids.size());
     if (slots.size() < ids.size()) out.list_begin = Buffer<uint32_t>(size_t(slots.size()) + 1);
     uint32_t at = 0, slot = 0;
     slots.each(control, [&](uint32_t old) {
         if (!out.list_begin.empty()) out.list_begin[slot] = at;
         for (uint32_t i = map.begin_of(old); i < map.begin_of(old + 1); ++i) {
-            if (!ids[map.ids[i]]) continue;
-            const uint32_t id = ids.number(map.ids[i]);
-            out.slot_of[id] = slot;
-            out.ids[at++] = id;
+            if (ids[map.ids[i]]) out.ids[at++] = ids.number(map.ids[i]);
         }
         ++slot;
     });

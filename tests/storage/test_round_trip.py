@@ -133,7 +133,9 @@ def test_segments_with_clusters(way: str, engine: str) -> None:
     back = WAYS[way](index)
     back.force_engine(engine.partition("+")[2] or "auto")
     assert back.memory_usage()["clusters"] == index.memory_usage()["clusters"]
-    assert back.memory_usage()["tables"] == index.memory_usage()["tables"]
+    # A file's offsets are not packed.
+    tables, before = back.memory_usage()["tables"], index.memory_usage()["tables"]
+    assert tables > before if way == "mapped" else tables == before
     assert_exact(back, LARGE.xb, LARGE.xq, 10, 12)
 
 

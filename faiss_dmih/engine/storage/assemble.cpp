@@ -120,11 +120,10 @@ bool Assembler::find_map(const PartEntry& part, uint32_t number, IdMap& map) con
 
 // The rows of slots, out of the codes of ids. False: the map does not say which codes are equal.
 bool Assembler::gather(const PartEntry& part, Segment& out) const {
-    constexpr uint32_t kNone = UINT32_MAX, kAhead = 16;
-    IdMap& map = out.map;
+    constexpr uint32_t kAhead = 16;
+    const IdMap& map = out.map;
     const uint64_t* const codes = codes_->data() + part.base * words_;
-    map.slot_of = Buffer<uint32_t>(part.n);
-    std::memset(map.slot_of.data(), 0xFF, map.slot_of.bytes());
+    Bits met(part.n);
     out.codes = Buffer<uint64_t>(part.slots * words_);
     uint32_t at = 0;
     for (uint32_t slot = 0; slot < part.slots; ++slot) {
@@ -134,9 +133,9 @@ bool Assembler::gather(const PartEntry& part, Segment& out) const {
         for (; at < end; ++at) {
             if (at + kAhead < part.n) __builtin_prefetch(codes + map.ids[at + kAhead] * words_);
             const uint32_t id = map.ids[at];
-            if (id >= part.n || map.slot_of[id] != kNone) return false;
+            if (id >= part.n || met[id]) return false;
             if (at > begin && id < map.ids[at - 1]) return false;
-            map.slot_of[id] = slot;
+            met.set(id);
             const uint64_t* const code = codes + id * words_;
             if (at == begin)
                 std::copy_n(code, words_, row);

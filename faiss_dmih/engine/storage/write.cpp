@@ -81,12 +81,14 @@ private:
 // The sections of an index in memory, in the order in which they are written.
 static void lay_out(size_t words, uint64_t ntotal,
                     const std::vector<std::unique_ptr<Segment>>& segments,
-                    const Buffer<uint64_t>& tail, uint32_t tail_size, Layout& out) {
+                    const Buffer<uint64_t>& tail, uint32_t tail_size, const Control& control,
+                    Layout& out) {
     out.add(tags::kCodes, 0, 0, ntotal * words * 8,
-            [&segments, &tail, tail_size, words](const Visit& visit) {
+            [&segments, &tail, tail_size, words, &control](const Visit& visit) {
                 constexpr uint32_t kRows = 4096;
                 Buffer<uint64_t> rows(kRows * words);
-                for (const auto& segment : segments)
+                for (const auto& segment : segments) {
+                    const Buffer<uint32_t> slot_of = slots_by_id(segment->map, segment->n, control);
                     for (uint32_t first = 0; first < segment->n; first += kRows) {
                         const uint32_t n = std::min(kRows, segment->n - first);
                         if (segment->map.ids.empty()) {
@@ -94,10 +96,11 @@ static void lay_out(size_t words, uint64_t ntotal,
                             continue;
                         }
                         for (uint32_t i = 0; i < n; ++i)
-                            std::copy_n(segment->codes.data() + segment->slot_of(first + i) * words,
-                                        words, rows.data() + i * words);
+                            std::copy_n(segment->codes.data() + slot_of[first + i] * words, words,
+                                        rows.data() + i * words);
                         visit(rows.data(), n * words * 8);
                     }
+                }
                 if (tail_size > 0) visit(tail.data(), tail_size * words * 8);
             });
 
@@ -165,7 +168,7 @@ uint64_t Storage::size_of(const Index& index, const Control& control) {
     if (index.mapped()) return index.image_.size;
     Layout layout(index.options_.cuts.size());
     lay_out(static_cast<size_t>(index.words_), index.size(), index.segments_, index.tail_,
-            index.tail_size_, layout);
+            index.tail_size_, control, layout);
     return layout.place();
 }
 
@@ -181,7 +184,7 @@ void Storage::write(const Index& index, Sink& sink, const Control& control) {
     const Options& options = index.options_;
     Layout layout(options.cuts.size());
     lay_out(static_cast<size_t>(index.words_), index.size(), index.segments_, index.tail_,
-            index.tail_size_, layout);
+            index.tail_size_, control, layout);
 
     FileHeader header{};
     std::memcpy(header.magic, kMagic, sizeof kMagic);
