@@ -14,6 +14,8 @@
     ITQ learns its rotation there, so that the bits are signs on a learned tight frame. Vectors of
     more than `WIDE` features are first projected onto their leading subspace, which spares the
     full eigenvalue problem.
+
+`faiss_dmih.baselines` has the last two as scikit-learn estimators.
 """
 
 from __future__ import annotations
@@ -43,13 +45,16 @@ matrix (about a second at 512 bits), and the first few lower the quantisation er
 
 
 class Binarizer(ABC):
-    """Trained on (n, dim) float32 vectors, turns such vectors into (n, bits/8) packed codes."""
+    """Trained on (n, dim) float32 vectors, turns such vectors into (n, bits/8) packed codes.
+
+    `limit` of the vectors are trained on, at most.
+    """
 
     name: ClassVar[str]
 
-    def __init__(self, x: Floats, bits: int, seed: int) -> None:
+    def __init__(self, x: Floats, bits: int, seed: int, *, limit: int = MAX_TRAIN) -> None:
         self.bits = bits
-        stride = -(-len(x) // MAX_TRAIN)
+        stride = -(-len(x) // limit)
         self._train(np.ascontiguousarray(x[::stride], dtype=np.float32), seed)
 
     @abstractmethod
@@ -85,6 +90,12 @@ class Lsh(Binarizer):
         index.train(x)
         self._index: Any = index
 
+    @property
+    def hyperplanes(self) -> tuple[Floats, Floats]:
+        """Normals (bits, dim), and the thresholds (bits,) of the products with them."""
+        normals = faiss.vector_to_array(self._index.rrot.A).reshape(self.bits, -1)
+        return normals, faiss.vector_to_array(self._index.thresholds)
+
     def encode(self, x: Floats) -> Codes:
         codes: Codes = self._index.sa_encode(np.ascontiguousarray(x, dtype=np.float32))
         return codes
@@ -108,9 +119,18 @@ class Itq(Binarizer):
         itq.itq.seed = seed
         if self.bits > LONG_CODE:
             itq.itq.max_iter = LONG_CODE_ITERATIONS
-        with _one_thread():
+        with one_thread():
             itq.train(x)
         self._itq: Any = itq
+
+    @property
+    def steps(self) -> tuple[Floats, Floats | None, Floats, Floats]:
+        """Mean (dim,), what centred vectors are multiplied with first, if anything (dim, k); then,
+        of vectors of unit length, components (bits, k) and intercept (bits,)."""
+        last = self._itq.pca_then_itq
+        components = faiss.vector_to_array(last.A).reshape(self.bits, -1)
+        bias = faiss.vector_to_array(last.b) if last.have_bias else np.zeros(self.bits, np.float32)
+        return self._mean, self._linear, components, bias
 
     def encode(self, x: Floats) -> Codes:
         x = np.asarray(x, dtype=np.float32) - self._mean
@@ -120,7 +140,7 @@ class Itq(Binarizer):
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """ITQ factors many small matrices: threads gain little, and lose much on a busy machine."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

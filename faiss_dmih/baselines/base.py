@@ -1,0 +1,85 @@
+"""What hashing methods that are scikit-learn estimators share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from faiss_dmih import codes
+
+Floats = NDArray[np.float64]
+
+
+class HashingEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """From feature vectors to packed codes, as scikit-learn's transformers are used.
+
+    A method learns in `_fit` and gives one number per bit in `_decide`; its bit is set where the
+    number is positive.
+
+    Args:
+        n_bits: length of the codes, a multiple of 8.
+        random_state: of all that is random; an int gives the same codes each time.
+
+    Attributes:
+        n_features_in_: dimensions of the vectors it was fitted on.
+    """
+
+    _supervised = False
+
+    def __init__(self, n_bits: int = 64, *, random_state: Any = None) -> None:
+        self.n_bits = n_bits
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Any:  # noqa: N803
+        """Learn from vectors, and from their labels where the method is supervised.
+
+        Args:
+            X: (n, n_features), real, finite, dense; at least two.
+            y: labels (n,), or 0/1 (n, classes) where items have several; ignored by methods that
+                are not supervised.
+
+        Raises:
+            ValueError: n_bits is no multiple of 8, X or y are of another kind, y is missing.
+        """
+        if not isinstance(self.n_bits, int | np.integer) or self.n_bits < 8 or self.n_bits % 8:
+            raise ValueError(f"got n_bits = {self.n_bits!r}, expected a multiple of 8, at least 8")
+        wanted = {"dtype": np.float64, "ensure_min_samples": 2}
+        if self._supervised:
+            x, labels = validate_data(self, X, y, multi_output=True, **wanted)
+        else:
+            x, labels = validate_data(self, X, **wanted), None
+        self._fit(x, labels)
+        return self
+
+    def decision_function(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """One number per bit, (n, n_bits); bits are set where it is positive."""
+        check_is_fitted(self)
+        return self._decide(validate_data(self, X, reset=False, dtype=np.float64))
+
+    def transform(self, X: ArrayLike) -> NDArray[np.uint8]:  # noqa: N803
+        """Packed codes uint8 (n, n_bits / 8), as FAISS's binary indexes take them.
+
+        Args:
+            X: (n, n_features).
+
+        Raises:
+            sklearn.exceptions.NotFittedError: before `fit`.
+        """
+        return codes.pack(self.decision_function(X) > 0)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # codes are bytes, whatever vectors are
+        tags.target_tags.required = self._supervised
+        tags.target_tags.multi_output = self._supervised
+        return tags
+
+    def _fit(self, x: Floats, y: Any) -> None:
+        raise NotImplementedError
+
+    def _decide(self, x: Floats) -> Floats:
+        raise NotImplementedError
