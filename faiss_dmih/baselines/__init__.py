@@ -1,7 +1,7 @@
 """Hashing methods that others are compared with, as scikit-learn estimators on feature vectors.
 
 `fit` learns, `transform` gives packed codes for FAISS's binary indexes. Without labels: `LSH`,
-`ITQ`, `SH`; with labels: `ITQCCA`. The deep ones are encoders: `faiss_dmih.encoders`.
+`ITQ`, `SH`; with labels: `ITQCCA`, `KSH`, `SDH`, `LFH`. The deep ones are encoders: `faiss_dmih.encoders`.
 Needs FAISS and scikit-learn (`pip install 'faiss-dmih[cpu,bench]'`).
 
 >>> import numpy as np
@@ -20,7 +20,10 @@ True
 from faiss_dmih.baselines.base import HashingEstimator
 from faiss_dmih.baselines.itq import ITQ
 from faiss_dmih.baselines.itq_cca import ITQCCA
+from faiss_dmih.baselines.ksh import KSH
+from faiss_dmih.baselines.lfh import LFH
 from faiss_dmih.baselines.lsh import LSH
+from faiss_dmih.baselines.sdh import SDH
 from faiss_dmih.baselines.sh import SH
 
-__all__ = ["ITQ", "ITQCCA", "LSH", "SH", "HashingEstimator"]
+__all__ = ["ITQ", "ITQCCA", "KSH", "LFH", "LSH", "SDH", "SH", "HashingEstimator"]

@@ -34,7 +34,7 @@ class HashingEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.n_bits = n_bits
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Any:  # noqa: N803
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Any:
         """Learn from vectors, and from their labels where the method is supervised.
 
         Args:
@@ -55,12 +55,12 @@ class HashingEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self._fit(x, labels)
         return self
 
-    def decision_function(self, X: ArrayLike) -> Floats:  # noqa: N803
+    def decision_function(self, X: ArrayLike) -> Floats:
         """One number per bit, (n, n_bits); bits are set where it is positive."""
         check_is_fitted(self)
         return self._decide(validate_data(self, X, reset=False, dtype=np.float64))
 
-    def transform(self, X: ArrayLike) -> NDArray[np.uint8]:  # noqa: N803
+    def transform(self, X: ArrayLike) -> NDArray[np.uint8]:
         """Packed codes uint8 (n, n_bits / 8), as FAISS's binary indexes take them.
 
         Args:

@@ -16,8 +16,8 @@ from faiss_dmih.data.binarize import Itq, one_thread
 class ITQ(HashingEstimator):
     """Gong and Lazebnik, *Iterative quantization: a Procrustean approach to learning binary codes*,
     CVPR 2011: PCA to n_bits dimensions, then the rotation R that minimises the quantisation error
-    ||B - V R||^2 of the projected vectors V, alternately by B = sign(V R) and by R from the singular
-    value decomposition of B^T V.
+    ||B - V R||^2 of the projected vectors V, alternately by B = sign(V R) and by R from the
+    singular value decomposition of B^T V.
 
     It is `faiss.ITQTransform`: 50 iterations (5 above 256 bits), and centred vectors are made of
     unit length first, which the paper leaves to the features. PCA gives at most as many dimensions

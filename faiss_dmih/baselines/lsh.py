@@ -17,8 +17,8 @@ class LSH(HashingEstimator):
     """Random hyperplanes (Charikar, *Similarity estimation techniques from rounding algorithms*,
     2002): bit i is set where w_i . x > t_i.
 
-    It is `faiss.IndexLSH` with a random rotation: the w_i are orthonormal (where there are more bits
-    than dimensions, a random tight frame), and t_i is the median of w_i . x over the training
+    It is `faiss.IndexLSH` with a random rotation: the w_i are orthonormal (where there are more
+    bits than dimensions, a random tight frame), and t_i is the median of w_i . x over the training
     vectors. In the definition the w_i are independent and t_i = 0; orthogonal ones have less
     variance, and the medians take the place of centring, without which the codes of activations,
     none of which are negative, are nearly all the same.

@@ -20,8 +20,8 @@ class SH(HashingEstimator):
 
     with eigenvalues that grow with k / (b - a). The n_bits with the smallest eigenvalues, over all
     axes, become bits; the constant one (k = 0) is left out, and so are products over several axes,
-    which would be functions of the others. PCA keeps n_bits axes, at most as many as there are. As in
-    the authors' code, a and b are the least and the largest value seen. There is nothing random in
+    which would be functions of the others. PCA keeps n_bits axes, at most as many as there are. As
+    in the authors' code, a and b are the least and the largest value seen. There is nothing random in
     it: random_state has no effect.
 
     Attributes:
