@@ -1,8 +1,9 @@
 """Hashing methods that others are compared with, as scikit-learn estimators on feature vectors.
 
 `fit` learns, `transform` gives packed codes for FAISS's binary indexes. Without labels: `LSH`,
-`ITQ`, `SH`; with labels: `ITQCCA`, `KSH`, `SDH`, `LFH`. The deep ones are encoders: `faiss_dmih.encoders`.
-Needs FAISS and scikit-learn (`pip install 'faiss-dmih[cpu,bench]'`).
+`ITQ`, `SH`; with labels: `ITQCCA`, `KSH`, `SDH`, `LFH`. The deep ones (CNNH, DeSH, DNNH, DRSCH) are
+encoders: `faiss_dmih.encoders`. Needs FAISS and scikit-learn:
+`pip install 'faiss-dmih[cpu,bench]'`.
 
 >>> import numpy as np
 >>> from faiss_dmih.metrics import mean_average_precision

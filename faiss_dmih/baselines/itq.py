@@ -54,4 +54,5 @@ def itq_rotation(v: Floats, seed: int) -> Floats:
     itq.seed = seed
     with one_thread():
         itq.train(np.ascontiguousarray(v, dtype=np.float32))
-    return faiss.vector_to_array(itq.A).reshape(v.shape[1], -1).T.astype(np.float64)
+    rotation = faiss.vector_to_array(itq.A).reshape(v.shape[1], -1).T
+    return np.asarray(rotation, np.float64)

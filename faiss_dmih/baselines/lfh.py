@@ -32,9 +32,9 @@ class LFH(HashingEstimator):
 
     The stochastic variant, which the paper takes for large sets: in each iteration a random set of
     items is chosen, whose similarities to all are taken as known, and no others. So j runs over the
-    chosen ones for the other items i, which do not depend on each other, and over all for the chosen
-    ones, which are moved one after the other. i = j is left out. Then a ridge regression of U on the
-    vectors gives W, and the code of x is the sign of (x - mean) W.
+    chosen ones for the other items i, which do not depend on each other, and over all for the
+    chosen ones, which are moved one after the other. i = j is left out. Then a ridge regression of
+    U on the vectors gives W, and the code of x is the sign of (x - mean) W.
 
     U starts at the scores of PCA, brought to a variance of 1 over all, with normal random numbers
     where there are more bits than dimensions.
@@ -78,7 +78,7 @@ class LFH(HashingEstimator):
         rng = check_random_state(self.random_state)
         similar = Similarity(y)
         u = rng.standard_normal((len(x), bits))
-        scores = PCA(min(bits, *x.shape), svd_solver="full").fit_transform(x)
+        scores = PCA(min(bits, *x.shape), svd_solver="covariance_eigh").fit_transform(x)
         u[:, : scores.shape[1]] = scores / (scores.std() or 1.0)
         self.n_iter_ = check_count("max_iter", self.max_iter)
         for _ in range(self.n_iter_):

@@ -31,9 +31,9 @@ class SDH(HashingEstimator):
             z = sign(q - B' W' w),   Q = Y W^T + nu K P
         with w the bit's row of W, q its column of Q, and B', W' without that bit,
     until B no longer changes, or `max_iter` times. The code of x is the sign of K(x) P. B starts at
-    random; passes over the bits go on until nothing changes, at most `PASSES` (the authors' code has
-    a similar bound). The kernel is `Anchors`' Gaussian, whose width the paper tunes by hand; K^T K
-    has a ridge of 1e-8 of its mean diagonal.
+    random; passes over the bits go on until nothing changes, at most `PASSES`. The kernel is the
+    Gaussian of `Anchors`, whose width the paper tunes by hand; K^T K has a ridge of 1e-8 of its
+    mean diagonal.
 
     Args:
         n_anchors: of the kernel, drawn from the vectors; 1,000 as published.
@@ -81,7 +81,7 @@ class SDH(HashingEstimator):
         p = cho_solve(factor, k.T @ b)
         for self.n_iter_ in range(1, rounds + 1):
             inner = b.T @ b + self.label_weight * np.eye(b.shape[1])
-            w = np.linalg.solve(inner, b.T @ labels)
+            w = np.asarray(np.linalg.solve(inner, b.T @ labels), np.float64)
             new = discrete_descent(b, w, labels @ w.T + self.fit_weight * (k @ p))
             changed = not np.array_equal(new, b)
             b = new

@@ -21,8 +21,8 @@ class SH(HashingEstimator):
     with eigenvalues that grow with k / (b - a). The n_bits with the smallest eigenvalues, over all
     axes, become bits; the constant one (k = 0) is left out, and so are products over several axes,
     which would be functions of the others. PCA keeps n_bits axes, at most as many as there are. As
-    in the authors' code, a and b are the least and the largest value seen. There is nothing random in
-    it: random_state has no effect.
+    in the authors' code, a and b are the least and the largest value seen. There is nothing random
+    in it: random_state has no effect.
 
     Attributes:
         mean_: (n_features,). components_: of PCA, (axes, n_features). lows_: the a, (axes,).
@@ -35,7 +35,7 @@ class SH(HashingEstimator):
 
     def _fit(self, x: Floats, y: Any) -> None:
         bits = int(self.n_bits)
-        pca = PCA(min(bits, *x.shape), svd_solver="full").fit(x)
+        pca = PCA(min(bits, *x.shape), svd_solver="covariance_eigh").fit(x)
         self.mean_, self.components_ = pca.mean_, pca.components_
         v = pca.transform(x)
         self.lows_ = v.min(0)
