@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.special import expit
 from sklearn.utils import check_random_state
+from threadpoolctl import threadpool_limits
 
 from faiss_dmih.baselines.anchors import Anchors, check_count
 from faiss_dmih.baselines.base import Floats, HashingEstimator
@@ -94,7 +95,8 @@ class KSH(HashingEstimator):
 
             start = eigh(fitted, metric, subset_by_index=[len(gram) - 1] * 2)[1][:, 0]
             start = start * np.sqrt(len(k)) / (np.linalg.norm(k @ start) or 1.0)
-            both = start, descend(k, residue, start)
+            with threadpool_limits(1):  # many small products: threads gain nothing
+                both = start, descend(k, residue, start)
             signs = [np.where(k @ a > 0, 1.0, -1.0) for a in both]
             better = int(signs[1] @ residue(signs[1]) > signs[0] @ residue(signs[0]))
             self.components_[bit], h[:, bit] = both[better], signs[better]

@@ -10,6 +10,7 @@ from scipy.special import expit
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.utils import check_random_state
+from threadpoolctl import threadpool_limits
 
 from faiss_dmih.baselines.anchors import check_count
 from faiss_dmih.baselines.base import Floats, HashingEstimator
@@ -81,8 +82,9 @@ class LFH(HashingEstimator):
         scores = PCA(min(bits, *x.shape), svd_solver="covariance_eigh").fit_transform(x)
         u[:, : scores.shape[1]] = scores / (scores.std() or 1.0)
         self.n_iter_ = check_count("max_iter", self.max_iter)
-        for _ in range(self.n_iter_):
-            ascend(u, similar, rng.permutation(len(x))[:chosen], self.beta)
+        with threadpool_limits(1):  # many small products: threads gain nothing
+            for _ in range(self.n_iter_):
+                ascend(u, similar, rng.permutation(len(x))[:chosen], self.beta)
         self.regression_ = Ridge(alpha=self.regression_weight).fit(x, u)
 
     def _decide(self, x: Floats) -> Floats:

@@ -200,7 +200,8 @@ def test_phi_does_not_part_what_is_identical() -> None:
 
 def test_the_margin_is_an_eighth_of_the_bits() -> None:
     h = torch.tanh(torch.randn(12, 16, generator=torch.Generator().manual_seed(0)))
-    similar = torch.arange(12)[:, None] % 3 == torch.arange(12)[None, :] % 3
-    terms = Objective().terms(h, similar, (16,), None)
+    labels = torch.arange(12) % 3
+    similar = labels[:, None] == labels[None, :]
+    terms = Objective().terms(h, labels, (16,), None)
     assert float(terms["triplet"]) == float(triplet_loss(h, similar, 2.0))
     assert float(terms["triplet"]) != float(triplet_loss(h, similar, 8.0))
