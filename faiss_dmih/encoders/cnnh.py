@@ -91,8 +91,8 @@ def _by_labels(labels: Any, wanted: NDArray[np.bool_], others: Any) -> NDArray[n
     """Codes of items with these other labels: of each bit, what most of the training items have."""
     if others.shape[1:] != labels.shape[1:]:
         raise ValueError(
-            f"validation labels: got shape {others.shape}, expected as many classes as in training, "
-            f"where it is {labels.shape}"
+            f"validation labels: got shape {others.shape}, expected as many classes as in "
+            f"training, where it is {labels.shape}"
         )
     _, groups = np.unique(np.concatenate([labels, others]), axis=0, return_inverse=True)
     groups = groups.reshape(-1)

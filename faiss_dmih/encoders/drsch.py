@@ -22,8 +22,8 @@ class DRSCH(DMIH):
         mean over triplets of max(0, margin + D(a, p) - D(a, n)) + lambda * tr(H^T L H)
 
     L being the Laplacian of the graph of similar items. Their authors' code has a margin of 5 for
-    64 bits, and weights the regulariser with 0.001 beside a sum over triplets; here are the margin of
-    the other methods, an eighth of the bits, and a mean over similar pairs times 0.01.
+    64 bits, and weights the regulariser with 0.001 beside a sum over triplets; here are the margin
+    of the other methods, an eighth of the bits, and a mean over similar pairs times 0.01.
 
     **Codes are the signs, and plain Hamming search ignores the weights**: the paper shortens codes
     by dropping bits of small weight, and searches with tables of weights. `bit_weights` has them.

@@ -467,6 +467,27 @@ def test_a_changed_folder(world: Path, here: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "kind", "objective"),
+    [
+        ("cnnh", "CNNH", {"loss": "codes"}),
+        ("desh", "DeSH", {"loss": "pairwise", "margin": 3.0, "quantisation_weight": 0.01}),
+        ("dnnh", "DNNH", {"loss": "triplet", "margin": 3.0}),
+        ("drsch", "DRSCH", {"loss": "triplet", "margin": 3.0, "adjacency_weight": 0.01}),
+    ],
+)
+def test_what_others_have_published(
+    world: Path, method: str, kind: str, objective: dict[str, Any]
+) -> None:
+    margin = ["--margin", 3] if "margin" in objective else []
+    said = done("train", world / "x.npz", "--out", "e", "--method", method, *QUICK, *margin)
+    assert kind in said
+    saved = json.loads(Path("e/encoder.json").read_text())
+    assert saved["kind"] == kind
+    assert saved["arguments"]["objective"].items() >= objective.items()
+    assert type(load_encoder("e")).__name__ == kind
+
+
 def test_errors(world: Path, here: Path) -> None:
     photos, enc = world / "photos", world / "enc"
     flat = photos / "red"
@@ -487,6 +508,19 @@ def test_errors(world: Path, here: Path) -> None:
         (["train", photos, "--out", "x", "--backbone", "vgg"], "unknown backbone 'vgg'"),
         (["train", photos, "--out", "x", "--freeze", "conv9"], "there is no stage 'conv9'"),
         (["train", photos, "--out", "x", "--loss", "quad"], "unknown loss 'quad'"),
+        (["train", photos, "--out", "x", "--loss", "codes"], "unknown loss 'codes'"),
+        (
+            ["train", photos, "--out", "x", "--method", "dnnh", "--loss", "triplet"],
+            "--loss: dnnh has a loss of its own",
+        ),
+        (
+            ["train", photos, "--out", "x", "--method", "desh", "--psi", "0.1"],
+            "--psi: desh has a loss of its own",
+        ),
+        (
+            ["train", photos, "--out", "x", "--method", "cnnh", "--margin", "3"],
+            "--margin: cnnh has a loss of its own",
+        ),
         (["train", photos, "--out", "x", "--n", "0"], "--n 0: expected at least 1"),
         (["train", photos, "--out", "x", "--vary"], "--vary goes with --method ensemble"),
         (["train", photos, "--out", "x", "--workers", "0"], "--workers 0: expected at least 1"),
@@ -510,7 +544,7 @@ def test_errors(world: Path, here: Path) -> None:
         ),
         (
             ["train", photos, "--out", "x", "--method", "ensemble", "--n", "9"],
-            "--n cuts the tables of dmih and deephash",
+            "--n cuts the tables of one net",
         ),
         (
             ["encode", photos, photos, "--out", "x.npy"],
