@@ -43,7 +43,8 @@ class HashingEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 are not supervised.
 
         Raises:
-            ValueError: n_bits is no multiple of 8, X or y are of another kind, y is missing.
+            ValueError: n_bits is no multiple of 8, X or y are of another kind, y is missing, or all
+                vectors are the same.
         """
         if not isinstance(self.n_bits, int | np.integer) or self.n_bits < 8 or self.n_bits % 8:
             raise ValueError(f"got n_bits = {self.n_bits!r}, expected a multiple of 8, at least 8")
@@ -52,6 +53,8 @@ class HashingEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             x, labels = validate_data(self, X, y, multi_output=True, **wanted)
         else:
             x, labels = validate_data(self, X, **wanted), None
+        if (x == x[0]).all():
+            raise ValueError(f"all {len(x)} vectors are the same: there is nothing to learn")
         self._fit(x, labels)
         return self
 

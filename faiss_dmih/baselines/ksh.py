@@ -82,29 +82,35 @@ class KSH(HashingEstimator):
         chosen = rng.permutation(len(x))[:labelled]
         k = self.anchors_.features(x[chosen])
         similar = Similarity(indicator(y)[chosen])
-        self.components_ = np.empty((int(self.n_bits), k.shape[1]))
-        h = np.empty((len(k), int(self.n_bits)))
-        gram = k.T @ k
-        metric = gram + RIDGE * (np.trace(gram) / len(gram) or 1.0) * np.eye(len(gram))
-        fitted = int(self.n_bits) * k.T @ (similar @ k)  # K^T R K
-        for bit in range(int(self.n_bits)):
-            before = h[:, :bit]
-
-            def residue(b: Floats, before: Floats = before) -> Floats:
-                return np.asarray(self.n_bits * (similar @ b) - before @ (before.T @ b))
-
-            start = eigh(fitted, metric, subset_by_index=[len(gram) - 1] * 2)[1][:, 0]
-            start = start * np.sqrt(len(k)) / (np.linalg.norm(k @ start) or 1.0)
-            with threadpool_limits(1):  # many small products: threads gain nothing
-                both = start, descend(k, residue, start)
-            signs = [np.where(k @ a > 0, 1.0, -1.0) for a in both]
-            better = int(signs[1] @ residue(signs[1]) > signs[0] @ residue(signs[0]))
-            self.components_[bit], h[:, bit] = both[better], signs[better]
-            seen = k.T @ h[:, bit]
-            fitted -= np.outer(seen, seen)
+        with threadpool_limits(1):  # many small products: threads gain nothing
+            self.components_ = greedy(k, similar, int(self.n_bits))
 
     def _decide(self, x: Floats) -> Floats:
         return np.asarray(self.anchors_.features(x) @ self.components_.T)
+
+
+def greedy(k: Floats, similar: Similarity, bits: int) -> Floats:
+    """The a_k, (bits, anchors), of kernel features (l, anchors)."""
+    components = np.empty((bits, k.shape[1]))
+    h = np.empty((len(k), bits))
+    gram = k.T @ k
+    metric = gram + RIDGE * (np.trace(gram) / len(gram) or 1.0) * np.eye(len(gram))
+    relaxed = bits * k.T @ (similar @ k)  # K^T R K
+    for bit in range(bits):
+        before = h[:, :bit]
+
+        def residue(b: Floats, before: Floats = before) -> Floats:
+            return np.asarray(bits * (similar @ b) - before @ (before.T @ b))
+
+        start = eigh(relaxed, metric, subset_by_index=[len(gram) - 1] * 2)[1][:, 0]
+        start = start * np.sqrt(len(k)) / (np.linalg.norm(k @ start) or 1.0)
+        both = start, descend(k, residue, start)
+        signs = [np.where(k @ a > 0, 1.0, -1.0) for a in both]
+        better = int(signs[1] @ residue(signs[1]) > signs[0] @ residue(signs[0]))
+        components[bit], h[:, bit] = both[better], signs[better]
+        seen = k.T @ h[:, bit]
+        relaxed -= np.outer(seen, seen)
+    return components
 
 
 def smoothed(k: Floats, residue: Callable[[Floats], Floats], a: Floats) -> tuple[float, Floats]:

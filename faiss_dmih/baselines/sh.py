@@ -42,8 +42,6 @@ class SH(HashingEstimator):
         extent = v.max(0) - self.lows_
         # Less than rounding makes of a constant is no extent.
         axes = np.flatnonzero(extent > 1e-12 * np.abs(x).max())
-        if len(axes) == 0:
-            raise ValueError("all vectors are the same: spectral hashing needs them to differ")
         frequencies = np.pi * np.arange(1, bits + 1)[:, None] / extent[axes]
         chosen = np.argsort(frequencies, axis=None, kind="stable")[:bits]
         self.axes_ = axes[chosen % len(axes)]

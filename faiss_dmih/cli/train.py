@@ -142,9 +142,7 @@ def train(
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(
-            help="In bits. [default: an eighth of those of a net; desh half of them; dnnh 1]"
-        ),
+        typer.Option(help="In bits. [default: an eighth of those of a net; desh half of them]"),
     ] = None,
     psi: Annotated[
         float | None,
