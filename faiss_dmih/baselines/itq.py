@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import faiss
 import numpy as np
+from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
 from faiss_dmih.baselines.base import Floats, HashingEstimator
-from faiss_dmih.baselines.lsh import SEEDS
-from faiss_dmih.data.binarize import Itq, one_thread
+
+ITERATIONS = 50
+"""As published."""
 
 
 class ITQ(HashingEstimator):
     """Gong and Lazebnik, *Iterative quantization: a Procrustean approach to learning binary codes*,
     CVPR 2011: PCA to n_bits dimensions, then the rotation R that minimises the quantisation error
-    ||B - V R||^2 of the projected vectors V, alternately by B = sign(V R) and by R from the
-    singular value decomposition of B^T V.
+    ||B - V R||^2 of the projected vectors V (`itq_rotation`).
 
-    It is `faiss.ITQTransform`: 50 iterations (5 above 256 bits), and centred vectors are made of
-    unit length first, which the paper leaves to the features. PCA gives at most as many dimensions
-    as vectors have. With more bits, these are mapped into n_bits dimensions by a random matrix with
-    orthonormal columns, which keeps all distances, and the rotation is learnt there.
+    PCA gives at most as many dimensions as vectors have. With more bits, V has columns of zeros
+    after those, and the rotation spreads the others over all bits: codes are signs on a learnt
+    tight frame.
+
+    `faiss.ITQMatrix` is not used: in FAISS 1.14 and 1.15 its step from B^T V = U S W^T is not to
+    W U^T, which minimises the error, and it stays near the random rotation it begins with
+    (docs/methods.md).
 
     Attributes:
-        mean_: (n_features,). projection_: what comes before PCA, (n_features, k), or None.
-        components_: PCA and rotation, (n_bits, n_features or k). intercept_: (n_bits,).
+        mean_: (n_features,). components_: PCA and rotation, (n_bits, n_features).
 
     >>> x = np.random.default_rng(0).normal(size=(100, 20))
     >>> ITQ(16, random_state=0).fit_transform(x).shape
@@ -34,25 +36,32 @@ class ITQ(HashingEstimator):
     """
 
     def _fit(self, x: Floats, y: Any) -> None:
-        seed = int(check_random_state(self.random_state).randint(SEEDS))
-        learnt = Itq(x.astype(np.float32), int(self.n_bits), seed, limit=len(x))
-        self.mean_, self.projection_, self.components_, self.intercept_ = learnt.steps
+        pca = PCA(min(int(self.n_bits), *x.shape), svd_solver="covariance_eigh").fit(x)
+        self.mean_ = pca.mean_
+        projection = padded(pca.components_.T, int(self.n_bits))
+        rng = check_random_state(self.random_state)
+        rotation = itq_rotation((x - self.mean_) @ projection, rng)
+        self.components_ = (projection @ rotation).T
 
     def _decide(self, x: Floats) -> Floats:
-        v = x - self.mean_
-        if self.projection_ is not None:
-            v = v @ self.projection_
-        norms = np.linalg.norm(v, axis=1, keepdims=True)
-        v = v / np.where(norms == 0, 1, norms)
-        return np.asarray(v @ self.components_.T + self.intercept_)
+        return np.asarray((x - self.mean_) @ self.components_.T)
 
 
-def itq_rotation(v: Floats, seed: int) -> Floats:
-    """ITQ's rotation of projected, centred vectors v (n, bits), by `faiss.ITQMatrix`: codes are the
-    signs of v @ R, R being (bits, bits)."""
-    itq = faiss.ITQMatrix(v.shape[1])
-    itq.seed = seed
-    with one_thread():
-        itq.train(np.ascontiguousarray(v, dtype=np.float32))
-    rotation = faiss.vector_to_array(itq.A).reshape(v.shape[1], -1).T
-    return np.asarray(rotation, np.float64)
+def padded(projection: Floats, bits: int) -> Floats:
+    """With columns of zeros after its own, `bits` in all."""
+    return np.pad(projection, ((0, 0), (0, bits - projection.shape[1])))
+
+
+def itq_rotation(v: Floats, rng: np.random.RandomState) -> Floats:
+    """The rotation R (bits, bits) of centred projections v (n, bits): from a random one, in turn
+
+        B = sign(V R),   R = W U^T  where  B^T V = U S W^T
+
+    which are the minima of ||B - V R||^2 for R and for B.
+    """
+    r: Floats = np.linalg.qr(rng.standard_normal((v.shape[1],) * 2))[0]
+    for _ in range(ITERATIONS):
+        b = np.where(v @ r > 0, 1.0, -1.0)
+        u, _, wt = np.linalg.svd(b.T @ v)
+        r = np.asarray((u @ wt).T)
+    return r

@@ -9,8 +9,7 @@ from scipy.linalg import eigh
 from sklearn.utils import check_random_state
 
 from faiss_dmih.baselines.base import Floats, HashingEstimator
-from faiss_dmih.baselines.itq import itq_rotation
-from faiss_dmih.baselines.lsh import SEEDS
+from faiss_dmih.baselines.itq import itq_rotation, padded
 from faiss_dmih.similarity import indicator
 
 
@@ -59,12 +58,8 @@ class ITQCCA(HashingEstimator):
         directions, self.correlations_ = canonical(x, indicator(y), self.regularisation)
         kept = min(len(self.correlations_), int(self.n_bits))
         self.correlations_ = self.correlations_[:kept]
-        scaled = np.zeros((x.shape[1], int(self.n_bits)))
-        scaled[:, :kept] = directions[:, :kept] * self.correlations_
-        seed = int(check_random_state(self.random_state).randint(SEEDS))
-        v = x @ scaled
-        # The rotation does not depend on the scale of v, float32 does.
-        rotation = itq_rotation(v / (np.abs(v).max() or 1.0), seed)
+        scaled = padded(directions[:, :kept] * self.correlations_, int(self.n_bits))
+        rotation = itq_rotation(x @ scaled, check_random_state(self.random_state))
         self.components_ = (scaled @ rotation).T
 
     def _decide(self, x: Floats) -> Floats:

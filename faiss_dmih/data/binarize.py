@@ -15,7 +15,9 @@
     more than `WIDE` features are first projected onto their leading subspace, which spares the
     full eigenvalue problem.
 
-`faiss_dmih.baselines` has the last two as scikit-learn estimators.
+`faiss_dmih.baselines` has scikit-learn estimators: `LSH`, the same as here, and `ITQ`, whose
+rotation is the paper's. FAISS's stays near the random one it begins with; benchmarks keep it, so
+that their codes stay what they are.
 """
 
 from __future__ import annotations
@@ -119,18 +121,9 @@ class Itq(Binarizer):
         itq.itq.seed = seed
         if self.bits > LONG_CODE:
             itq.itq.max_iter = LONG_CODE_ITERATIONS
-        with one_thread():
+        with _one_thread():
             itq.train(x)
         self._itq: Any = itq
-
-    @property
-    def steps(self) -> tuple[Floats, Floats | None, Floats, Floats]:
-        """Mean (dim,), what centred vectors are multiplied with first, if anything (dim, k); then,
-        of vectors of unit length, components (bits, k) and intercept (bits,)."""
-        last = self._itq.pca_then_itq
-        components = faiss.vector_to_array(last.A).reshape(self.bits, -1)
-        bias = faiss.vector_to_array(last.b) if last.have_bias else np.zeros(self.bits, np.float32)
-        return self._mean, self._linear, components, bias
 
     def encode(self, x: Floats) -> Codes:
         x = np.asarray(x, dtype=np.float32) - self._mean
@@ -140,7 +133,7 @@ class Itq(Binarizer):
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     """ITQ factors many small matrices: threads gain little, and lose much on a busy machine."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

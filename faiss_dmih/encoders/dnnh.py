@@ -19,10 +19,10 @@ class DNNH(DMIH):
         max(0, 1 - ||F - F-||^2 + ||F - F+||^2)
 
     that is, in this package's distances, the triplet loss with a margin of 1 bit, for codes of any
-    length. That margin leaves most bits constant, where many of them could be learnt
-    (docs/methods.md), so the default here is that of the other triplet losses, an eighth of the
-    bits; `Objective(margin=1)` is the published one. As the backbones here end in other numbers of features, a linear layer of 50 per bit
-    with rectified units comes before the slices.
+    length. That margin is met by few bits, and leaves most of the others constant
+    (docs/methods.md); so the default here is that of the other triplet losses, an eighth of the
+    bits, and `Objective(margin=1)` is the published one. As the backbones here end in other numbers
+    of features, a linear layer of 50 per bit with rectified units comes before the slices.
 
     Arguments are those of `DMIH`.
     """
