@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from faiss_dmih import codes
 
 Floats = NDArray[np.float64]
+
+BLOCK = 4096
+"""Vectors that are encoded at a time."""
 
 
 class HashingEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -60,8 +64,7 @@ class HashingEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """One number per bit, (n, n_bits); bits are set where it is positive."""
-        check_is_fitted(self)
-        return self._decide(validate_data(self, X, reset=False, dtype=np.float64))
+        return np.concatenate(list(self._decisions(X)))
 
     def transform(self, X: ArrayLike) -> NDArray[np.uint8]:
         """Packed codes uint8 (n, n_bits / 8), as FAISS's binary indexes take them.
@@ -72,7 +75,14 @@ class HashingEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             sklearn.exceptions.NotFittedError: before `fit`.
         """
-        return codes.pack(self.decision_function(X) > 0)
+        return np.concatenate([codes.pack(numbers > 0) for numbers in self._decisions(X)])
+
+    def _decisions(self, x: ArrayLike) -> Iterator[Floats]:
+        """By blocks: kernel features are larger than the vectors."""
+        check_is_fitted(self)
+        checked = validate_data(self, x, reset=False, dtype=np.float64)
+        for at in range(0, len(checked), BLOCK):
+            yield self._decide(checked[at : at + BLOCK])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

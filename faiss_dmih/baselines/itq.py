@@ -23,7 +23,7 @@ class ITQ(HashingEstimator):
     after those, and the rotation spreads the others over all bits: codes are signs on a learnt
     tight frame.
 
-    `faiss.ITQMatrix` is not used: in FAISS 1.14 and 1.15 its step from B^T V = U S W^T is not to
+    `faiss.ITQMatrix` is not used: in FAISS 1.15.1 its step from B^T V = U S W^T is not to
     W U^T, which minimises the error, and it stays near the random rotation it begins with
     (docs/methods.md).
 

@@ -139,6 +139,10 @@ class Encoder:
         relaxed = self.relaxed(x, batch_size=batch_size, progress=progress, parts=parts)
         return codes.pack(relaxed > 0)
 
+    def transform(self, x: Any) -> NDArray[np.uint8]:
+        """As `encode`: what `faiss_dmih.baselines` calls it."""
+        return self.encode(x)
+
     def relaxed(
         self,
         x: Any,

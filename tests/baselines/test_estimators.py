@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from faiss_dmih import baselines, codes
+from faiss_dmih.baselines import base
 from faiss_dmih.reference import hamming
 
 ALL = [getattr(baselines, name) for name in baselines.__all__ if name != "HashingEstimator"]
@@ -60,6 +61,17 @@ def test_random_state(cls: Any) -> None:
     np.testing.assert_array_equal(first.transform(x), copy.transform(x))
     if cls is not baselines.SH:
         assert not np.array_equal(first.transform(x), other.transform(x))
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_blocks(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes do not depend on how many vectors are encoded at a time."""
+    x, y = clouds()
+    hashing = cls(16, random_state=0).fit(x, y)
+    expected, numbers = hashing.transform(x), hashing.decision_function(x)
+    monkeypatch.setattr(base, "BLOCK", 7)
+    np.testing.assert_array_equal(hashing.transform(x), expected)
+    np.testing.assert_allclose(hashing.decision_function(x), numbers, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("cls", ALL)

@@ -50,6 +50,7 @@ def test_there_and_back(kind: Any, tmp_path: Path) -> None:
     assert loaded.objective == trained.objective
     np.testing.assert_array_equal(loaded.relaxed(x), trained.relaxed(x))
     np.testing.assert_array_equal(codes.unpack(loaded.encode(x)), trained.relaxed(x) > 0)
+    np.testing.assert_array_equal(loaded.transform(x), loaded.encode(x))
     again = make(kind, epochs=1, seed=3).fit(x, labels)
     np.testing.assert_array_equal(again.relaxed(x), trained.relaxed(x))
     other = make(kind, epochs=1, seed=4).fit(x, labels)
