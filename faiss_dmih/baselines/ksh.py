@@ -113,33 +113,37 @@ def greedy(k: Floats, similar: Similarity, bits: int) -> Floats:
     return components
 
 
-def smoothed(k: Floats, residue: Callable[[Floats], Floats], a: Floats) -> tuple[float, Floats]:
-    """-phi^T R phi at phi = phi(K a), and its gradient by a."""
-    b = 2 * expit(k @ a) - 1
+def smoothed(residue: Callable[[Floats], Floats], z: Floats) -> tuple[float, Floats]:
+    """-phi^T R phi at phi = phi(z), and its gradient by z = K a."""
+    b = 2 * expit(z) - 1
     rb = residue(b)
-    return -float(b @ rb), -k.T @ (rb * (1 - b * b))
+    return -float(b @ rb), -rb * (1 - b * b)
 
 
 def descend(
     k: Floats, residue: Callable[[Floats], Floats], a: Floats, *, steps: int = 500
 ) -> Floats:
     """Nesterov's method on `smoothed`, from a."""
-    before, cost = a, smoothed(k, residue, a)[0]
+    # Scores z = K a move as a does, so that a step costs two products with K.
+    z = k @ a
+    before, z_before, cost = a, z, smoothed(residue, z)[0]
     momentum, steepness = 1.0, 1.0
     for _ in range(steps):
         after = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        v = a + (momentum - 1) / after * (a - before)
-        at_v, gradient = smoothed(k, residue, v)
-        square = float(gradient @ gradient)
+        share = (momentum - 1) / after
+        v, z_v = a + share * (a - before), z + share * (z - z_before)
+        at_v, by_score = smoothed(residue, z_v)
+        gradient = k.T @ by_score
+        square, down = float(gradient @ gradient), k @ gradient
         for _ in range(50):
-            new = v - gradient / steepness
-            there = smoothed(k, residue, new)[0]
+            there = smoothed(residue, z_v - down / steepness)[0]
             if there <= at_v - square / (2 * steepness):
                 break
             steepness *= 2
         else:
             return a
-        before, a, momentum = a, new, after
+        before, z_before, momentum = a, z, after
+        a, z = v - gradient / steepness, z_v - down / steepness
         if abs(cost - there) <= 0.01 * len(k):
             return a
         cost = there
