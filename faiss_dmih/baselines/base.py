@@ -7,10 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from faiss_dmih import codes
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        f"baselines need scikit-learn 1.6 or later ({error}): pip install 'faiss-dmih[bench]'"
+    ) from error
 
 Floats = NDArray[np.float64]
 

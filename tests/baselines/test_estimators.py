@@ -128,6 +128,13 @@ def test_counts_are_checked() -> None:
             hashing.fit(x, y)
 
 
+def test_without_scikit_learn() -> None:
+    code = "import sys; sys.modules['sklearn.base'] = None; import faiss_dmih.baselines"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: baselines need scikit-learn 1.6 or later (" in done.stderr
+    assert "pip install 'faiss-dmih[bench]'" in done.stderr
+
+
 def test_importing_the_package_does_not_import_them() -> None:
     code = "import sys, faiss_dmih; print({'sklearn', 'faiss_dmih.baselines'} & {*sys.modules})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 from small import quick, vectors
 
 from faiss_dmih import codes, reference
-from faiss_dmih.encoders import CNNH, DNNH, DRSCH, DeSH, Objective, load_encoder, nets, training
+from faiss_dmih.encoders import (
+    CNNH,
+    DNNH,
+    DRSCH,
+    DeepHash,
+    DeSH,
+    Objective,
+    load_encoder,
+    nets,
+    training,
+)
 from faiss_dmih.encoders.cnnh import factorise
 from faiss_dmih.similarity import Similarity
 
@@ -86,6 +97,19 @@ def test_several_labels_and_validation(kind: Any) -> None:
     held_out = x[:40], several[:40]
     trained = make(kind, patience=1, epochs=2).fit(x, several, validation=held_out)
     assert trained.encode(x).shape == (240, 2)
+
+
+def test_encoders_that_were_saved_before_there_were_these(tmp_path: Path) -> None:
+    """Without what only these need."""
+    x, labels = vectors()
+    trained = make(DeepHash, epochs=1).fit(x, labels)
+    trained.save(tmp_path)
+    said = json.loads((tmp_path / "encoder.json").read_text())
+    del said["architecture"]["head"]
+    for name in ("quantisation_weight", "adjacency_weight"):
+        del said["arguments"]["objective"][name]
+    (tmp_path / "encoder.json").write_text(json.dumps(said))
+    np.testing.assert_array_equal(load_encoder(tmp_path).encode(x), trained.encode(x))
 
 
 # DeSH
