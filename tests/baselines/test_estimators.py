@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from faiss_dmih import baselines, codes
 from faiss_dmih.baselines import base
@@ -24,7 +24,14 @@ ALL = [getattr(baselines, name) for name in baselines.__all__ if name != "Hashin
 SUPERVISED = [cls for cls in ALL if cls._supervised]
 
 
-@parametrize_with_checks([cls(8) for cls in ALL])
+CHECKS = [
+    pytest.param(estimator, check, id=f"{cls.__name__}-{number}")
+    for cls in ALL
+    for number, (estimator, check) in enumerate(estimator_checks_generator(cls(8)))
+]
+
+
+@pytest.mark.parametrize(("estimator", "check"), CHECKS)
 def test_scikit_learn(estimator: Any, check: Any) -> None:
     """None is left out."""
     check(estimator)
