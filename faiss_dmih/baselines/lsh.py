@@ -19,9 +19,9 @@ class LSH(HashingEstimator):
 
     It is `faiss.IndexLSH` with a random rotation: the w_i are orthonormal (where there are more
     bits than dimensions, a random tight frame), and t_i is the median of w_i . x over the training
-    vectors. In the definition the w_i are independent and t_i = 0; orthogonal ones have less
-    variance, and the medians take the place of centring, without which the codes of activations,
-    none of which are negative, are nearly all the same.
+    vectors. In the definition the w_i are independent and t_i = 0. The medians take the place of
+    centring, which vectors need whose components are all positive, as activations are; orthogonal
+    w_i have less variance.
 
     Attributes:
         components_: the w_i, (n_bits, n_features). thresholds_: the t_i, (n_bits,).
