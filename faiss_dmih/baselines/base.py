@@ -86,9 +86,9 @@ class HashingEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _decisions(self, x: ArrayLike) -> Iterator[Floats]:
         """By blocks: kernel features are larger than the vectors."""
         check_is_fitted(self)
-        checked = validate_data(self, x, reset=False, dtype=np.float64)
+        checked = validate_data(self, x, reset=False, dtype=(np.float64, np.float32))
         for at in range(0, len(checked), BLOCK):
-            yield self._decide(checked[at : at + BLOCK])
+            yield self._decide(checked[at : at + BLOCK].astype(np.float64, copy=False))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
