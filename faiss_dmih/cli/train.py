@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,30 @@ IMAGENET = "imagenet"
 
 
 class Method(str, Enum):
-    """Of the papers."""
+    """Of the papers, and what they are compared with."""
 
     dmih = "dmih"
     deephash = "deephash"
     ensemble = "ensemble"
+    cnnh = "cnnh"
+    desh = "desh"
+    dnnh = "dnnh"
+    drsch = "drsch"
+
+
+KINDS = {
+    Method.dmih: "DMIH",
+    Method.deephash: "DeepHash",
+    Method.ensemble: "EnsembleDSH",
+    Method.cnnh: "CNNH",
+    Method.desh: "DeSH",
+    Method.dnnh: "DNNH",
+    Method.drsch: "DRSCH",
+}
+"""The classes of `faiss_dmih.encoders`."""
+
+WITH_LOSSES = (Method.dmih, Method.deephash, Method.ensemble)
+"""Whose losses can be chosen; the others have one of their own."""
 
 
 class Ablation(str, Enum):
@@ -84,7 +103,7 @@ def train(
         Method,
         typer.Option(
             help="dmih: balanced over hash tables; deephash: the same without the balance terms; "
-            "ensemble: a net for each 16 bits."
+            "ensemble: a net for each 16 bits; cnnh, desh, dnnh, drsch: what others have published."
         ),
     ] = Method.dmih,
     bits: Annotated[int, typer.Option(help="Bits of a code, a multiple of 8.")] = 64,
@@ -117,9 +136,13 @@ def train(
             "[default: the items of the database]"
         ),
     ] = None,
-    loss: Annotated[str, typer.Option(help="triplet or pairwise.")] = "triplet",
+    loss: Annotated[
+        str | None,
+        typer.Option(help="triplet or pairwise, of dmih, deephash, ensemble. [default: triplet]"),
+    ] = None,
     margin: Annotated[
-        float | None, typer.Option(help="In bits. [default: an eighth of those of a net]")
+        float | None,
+        typer.Option(help="In bits. [default: an eighth of those of a net; desh half of them]"),
     ] = None,
     psi: Annotated[
         float | None,
@@ -178,9 +201,11 @@ def train(
     with reported():
         target = check_folder(out, MARK, overwrite)
         require_torch()
-        from faiss_dmih.encoders import DMIH
+        from faiss_dmih import encoders
 
         _check(method, n=n, sub_bits=sub_bits, vary=vary, workers=workers)
+        if method not in WITH_LOSSES:
+            _check_loss(method, loss=loss, psi=psi, phi=phi, ablation=ablation, margin=margin)
         if patience is not None and not validation:
             raise InputError("--patience needs items to look at: give --validation 0.1 or so, too")
         with progress_bar(console) as progress:
@@ -199,7 +224,7 @@ def train(
             note(errors, f"{copies:,} exact copies of queries are in the database: mAP flatters")
         vectors = isinstance(data.items, Features)
         weight = partial(_weight, balanced=method is Method.dmih, kept=ablation)
-        usual = DMIH.default_objective
+        usual = encoders.DMIH.default_objective
         request = _Request(
             method=method.value,
             bits=bits,
@@ -209,7 +234,7 @@ def train(
             n=len(drawn.split.database) if n is None else n,
             sub_bits=sub_bits,
             vary=vary,
-            loss=loss,
+            loss=_loss(method, loss),
             margin=margin,
             psi=weight(psi, usual.feature_weight, mine=Ablation.feature),
             phi=weight(phi, usual.instance_weight, mine=Ablation.instance),
@@ -251,7 +276,7 @@ def _check(
     if workers < 1:
         raise InputError(f"--workers {workers}: expected at least 1")
     if method is Method.ensemble and n is not None:
-        raise InputError("--n cuts the tables of dmih and deephash; an ensemble's are its nets'")
+        raise InputError("--n cuts the tables of one net; an ensemble's are its nets'")
     if method is not Method.ensemble:
         for option, given in (
             ("--sub-bits", sub_bits is not None),
@@ -260,6 +285,25 @@ def _check(
         ):
             if given:
                 raise InputError(f"{option} goes with --method ensemble, not with {method.value}")
+
+
+def _check_loss(method: Method, **given: object) -> None:
+    """That a method's own loss is left alone; a margin goes with those that have one."""
+    for option, value in given.items():
+        if value is not None and (option != "margin" or method is Method.cnnh):
+            raise InputError(f"--{option}: {method.value} has a loss of its own; leave it out")
+
+
+def _loss(method: Method, given: str | None) -> str:
+    """The name of the main term."""
+    if method in WITH_LOSSES:
+        if given not in (None, "triplet", "pairwise"):
+            raise InputError(f"--loss: unknown loss {given!r}, expected triplet or pairwise")
+        return given or "triplet"
+    from faiss_dmih import encoders
+
+    kind: Any = getattr(encoders, KINDS[method])
+    return str(kind.objective_for(8).loss)
 
 
 def _weight(
@@ -304,8 +348,11 @@ def _take_up(
 def _encoder(
     request: _Request, *, folder: Path, workers: int, log: str | None, progress: bool
 ) -> Any:
-    from faiss_dmih.encoders import DMIH, DeepHash, EnsembleDSH, Objective, Training
+    from faiss_dmih import encoders
+    from faiss_dmih.encoders import Objective, Training
 
+    method = Method(request.method)
+    kind: Any = getattr(encoders, KINDS[method])
     training = Training(
         epochs=request.epochs,
         batch_size=request.batch_size,
@@ -316,24 +363,27 @@ def _encoder(
         log=log,
         progress=progress,
     )
-    options: dict[str, Any] = {
-        "backbone": request.backbone,
-        "freeze": request.freeze,
-        "pretrained": request.weights == IMAGENET or request.weights or False,
-        "objective": Objective(
+    if method in WITH_LOSSES:
+        objective = Objective(
             loss=request.loss,
             margin=request.margin,
             feature_weight=request.psi,
             instance_weight=request.phi,
-        ),
+        )
+    else:
+        objective = kind.objective_for(request.bits)
+        if request.margin is not None:
+            objective = replace(objective, margin=request.margin)
+    options: dict[str, Any] = {
+        "backbone": request.backbone,
+        "freeze": request.freeze,
+        "pretrained": request.weights == IMAGENET or request.weights or False,
+        "objective": objective,
         "training": training,
     }
-    if request.method == Method.ensemble:
+    if method is Method.ensemble:
         sub_bits = 16 if request.sub_bits is None else request.sub_bits
-        return EnsembleDSH(
-            request.bits, sub_bits=sub_bits, vary=request.vary, workers=workers, **options
-        )
-    kind = DMIH if request.method == Method.dmih else DeepHash
+        return kind(request.bits, sub_bits=sub_bits, vary=request.vary, workers=workers, **options)
     return kind(request.bits, n=request.n, **options)
 
 

@@ -14,6 +14,10 @@
     ITQ learns its rotation there, so that the bits are signs on a learned tight frame. Vectors of
     more than `WIDE` features are first projected onto their leading subspace, which spares the
     full eigenvalue problem.
+
+`faiss_dmih.baselines` has scikit-learn estimators: `LSH`, the same as here, and `ITQ`, whose
+rotation is the paper's. FAISS's stays near the random one it begins with; benchmarks keep it, so
+that their codes stay what they are.
 """
 
 from __future__ import annotations
@@ -43,13 +47,16 @@ matrix (about a second at 512 bits), and the first few lower the quantisation er
 
 
 class Binarizer(ABC):
-    """Trained on (n, dim) float32 vectors, turns such vectors into (n, bits/8) packed codes."""
+    """Trained on (n, dim) float32 vectors, turns such vectors into (n, bits/8) packed codes.
+
+    `limit` of the vectors are trained on, at most.
+    """
 
     name: ClassVar[str]
 
-    def __init__(self, x: Floats, bits: int, seed: int) -> None:
+    def __init__(self, x: Floats, bits: int, seed: int, *, limit: int = MAX_TRAIN) -> None:
         self.bits = bits
-        stride = -(-len(x) // MAX_TRAIN)
+        stride = -(-len(x) // limit)
         self._train(np.ascontiguousarray(x[::stride], dtype=np.float32), seed)
 
     @abstractmethod
@@ -84,6 +91,12 @@ class Lsh(Binarizer):
         index.rrot.init(seed)
         index.train(x)
         self._index: Any = index
+
+    @property
+    def hyperplanes(self) -> tuple[Floats, Floats]:
+        """Normals (bits, dim), and the thresholds (bits,) of the products with them."""
+        normals = faiss.vector_to_array(self._index.rrot.A).reshape(self.bits, -1)
+        return normals, faiss.vector_to_array(self._index.thresholds)
 
     def encode(self, x: Floats) -> Codes:
         codes: Codes = self._index.sa_encode(np.ascontiguousarray(x, dtype=np.float32))

@@ -11,7 +11,11 @@
 """
 
 from faiss_dmih.encoders.backbones import BACKBONES
+from faiss_dmih.encoders.cnnh import CNNH
+from faiss_dmih.encoders.desh import DeSH
 from faiss_dmih.encoders.dmih import DMIH, DeepHash
+from faiss_dmih.encoders.dnnh import DNNH
+from faiss_dmih.encoders.drsch import DRSCH
 from faiss_dmih.encoders.encoder import Encoder, load_encoder
 from faiss_dmih.encoders.ensemble import EnsembleDSH
 from faiss_dmih.encoders.objective import Objective
@@ -19,7 +23,11 @@ from faiss_dmih.encoders.training import Training
 
 __all__ = [
     "BACKBONES",
+    "CNNH",
     "DMIH",
+    "DNNH",
+    "DRSCH",
+    "DeSH",
     "DeepHash",
     "Encoder",
     "EnsembleDSH",

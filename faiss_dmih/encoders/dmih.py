@@ -35,6 +35,12 @@ class DMIH(Encoder):
     """
 
     default_objective = Objective(feature_weight=0.1, instance_weight=0.2)
+    head = "tanh"
+
+    @classmethod
+    def objective_for(cls, bits: int) -> Objective:
+        """The objective of codes of that length, where none is given."""
+        return cls.default_objective
 
     def __init__(
         self,
@@ -51,9 +57,12 @@ class DMIH(Encoder):
         self._bits = check_bits(bits)
         self._cuts = check_cuts(cuts, bits) or paper_cuts(bits, n)
         self.architecture = Architecture(
-            backbone, freeze, pretrained if isinstance(pretrained, bool) else str(pretrained)
+            backbone,
+            freeze,
+            pretrained if isinstance(pretrained, bool) else str(pretrained),
+            head=self.head,
         )
-        self.objective = objective or self.default_objective
+        self.objective = objective or self.objective_for(bits)
         self.training = training or Training()
 
     def fit(self, x: Any, labels: Any, *, validation: tuple[Any, Any] | None = None) -> DMIH:

@@ -42,13 +42,15 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Backbone of all heads, the stage up to which it is frozen and shared, and where its weights
-    came from (`pretrained` as for make_backbone; nothing is fetched to load an encoder)."""
+    """Backbone of all heads, the stage up to which it is frozen and shared, where its weights came
+    from (`pretrained` as for make_backbone; nothing is fetched to load an encoder), and the kind of
+    the heads."""
 
     backbone: str = "small"
     freeze: str | None = None
     pretrained: bool | str = False
     input_dim: int | None = None
+    head: str = "tanh"
 
     def build(self, bits: int, *, halved: bool = False, pretrained: bool = True) -> Any:
         """Trunk and head, initialised by torch's generator."""
@@ -56,7 +58,7 @@ class Architecture:
         backbone = make_backbone(
             self.backbone, input_dim=self.input_dim, pretrained=weights, halved=halved
         )
-        return trunk_and_head(backbone, bits, self.freeze)
+        return trunk_and_head(backbone, bits, self.freeze, self.head)
 
 
 @dataclass
@@ -137,6 +139,10 @@ class Encoder:
         relaxed = self.relaxed(x, batch_size=batch_size, progress=progress, parts=parts)
         return codes.pack(relaxed > 0)
 
+    def transform(self, x: Any) -> NDArray[np.uint8]:
+        """As `encode`: what `faiss_dmih.baselines` calls it."""
+        return self.encode(x)
+
     def relaxed(
         self,
         x: Any,
@@ -145,7 +151,8 @@ class Encoder:
         progress: bool = False,
         parts: Sequence[int] | None = None,
     ) -> NDArray[np.float32]:
-        """Relaxed codes float32 (n, bits) in [-1, 1]."""
+        """Relaxed codes float32 (n, bits) in [-1, 1]; those of `DeSH` and `DRSCH` are not within
+        bounds."""
         heads = [part.head for part in self._fitted()]
         heads = heads if parts is None else [heads[number] for number in parts]
         items = self.items(x)

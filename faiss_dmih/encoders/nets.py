@@ -59,13 +59,63 @@ class Trunk(nn.Module):  # type: ignore[misc]
         return features
 
 
-class Head(nn.Module):  # type: ignore[misc]
-    """The part that is trained: the other stages of a backbone, a linear layer, tanh."""
+class Divided(nn.Module):  # type: ignore[misc]
+    """A hash layer in which each bit has features of its own: the divide-and-encode module of Lai
+    et al. 2015. A linear layer of bits * SLICE rectified units is cut into slices, one per bit, and
+    each slice is mapped to one number.
+    """
 
-    def __init__(self, stages: nn.Sequential, width: int, bits: int) -> None:
+    SLICE = 50
+
+    def __init__(self, width: int, bits: int) -> None:
         super().__init__()
+        self.out_features = bits
+        self.features = nn.Linear(width, bits * self.SLICE)
+        bound = self.SLICE**-0.5  # as nn.Linear's
+        self.weight = nn.Parameter(torch.empty(bits, self.SLICE).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(bits).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, bits)."""
+        slices = torch.relu(self.features(x)).view(len(x), self.out_features, self.SLICE)
+        return (slices * self.weight).sum(2) + self.bias
+
+
+EPSILON = 0.25
+"""Of `thresholded`. Lai et al. call it small and give no value."""
+
+
+def thresholded(z: Tensor) -> Tensor:
+    """2 g(sigmoid(z)) - 1, with the piece-wise threshold of Lai et al. 2015: g(s) is 0 below
+    0.5 - EPSILON, 1 above 0.5 + EPSILON, and s between.
+
+    >>> thresholded(torch.tensor([-9.0, 0.0, 0.1, 9.0]))
+    tensor([-1.0000,  0.0000,  0.0500,  1.0000])
+    """
+    h = 2 * torch.sigmoid(z) - 1
+    return torch.where(h.abs() > 2 * EPSILON, h.sign(), h)
+
+
+HEADS = {"tanh": torch.tanh, "linear": lambda z: z, "weighted": torch.tanh, "divided": thresholded}
+"""What becomes of a hash layer's numbers, by the kind of the head."""
+
+
+class Head(nn.Module):  # type: ignore[misc]
+    """The part that is trained: the other stages of a backbone, a hash layer, an activation.
+
+    `kind` is "tanh", a linear layer and tanh; "linear", without activation; "weighted", tanh times
+    a learnt weight for each bit; or "divided", `Divided` and `thresholded`.
+    """
+
+    def __init__(self, stages: nn.Sequential, width: int, bits: int, kind: str = "tanh") -> None:
+        super().__init__()
+        if kind not in HEADS:
+            raise ValueError(f"unknown head {kind!r}: expected one of {', '.join(HEADS)}")
         self.stages = stages
-        self.hash = nn.Linear(width, bits)
+        self.hash = Divided(width, bits) if kind == "divided" else nn.Linear(width, bits)
+        self.kind = kind
+        if kind == "weighted":
+            self.weights = nn.Parameter(torch.ones(bits))
 
     @property
     def bits(self) -> int:
@@ -73,13 +123,15 @@ class Head(nn.Module):  # type: ignore[misc]
         return int(self.hash.out_features)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Relaxed codes (n, bits) in [-1, 1]."""
-        codes: Tensor = torch.tanh(self.hash(self.stages(features)))
-        return codes
+        """Relaxed codes (n, bits), in [-1, 1] but for the kinds "linear" and "weighted"."""
+        codes: Tensor = HEADS[self.kind](self.hash(self.stages(features)))
+        return codes * self.weights if self.kind == "weighted" else codes
 
 
-def trunk_and_head(backbone: Backbone, bits: int, freeze: str | None) -> tuple[Trunk, Head]:
-    """A backbone cut after the stage `freeze`, with a hash layer."""
+def trunk_and_head(
+    backbone: Backbone, bits: int, freeze: str | None, kind: str = "tanh"
+) -> tuple[Trunk, Head]:
+    """A backbone cut after the stage `freeze`, with a hash layer of that kind."""
     first, second = backbone.cut(freeze)
     trunk = Trunk(first, backbone.preprocessing, backbone.input_dim)
-    return trunk, Head(second, backbone.width, bits)
+    return trunk, Head(second, backbone.width, bits, kind)

@@ -9,22 +9,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faiss_dmih.encoders.losses import (
+    adjacency_loss,
+    codes_loss,
     feature_level_loss,
     instance_level_loss,
     pairwise_loss,
+    quantisation_loss,
     triplet_loss,
 )
 from faiss_dmih.encoders.losses.distance import SCALE
 
-LOSSES = ("triplet", "pairwise")
+LOSSES = ("triplet", "pairwise", "codes")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """min loss + feature_weight * psi + instance_weight * phi.
+    """min loss + feature_weight * psi + instance_weight * phi, and the regularisers of others.
 
     Args:
-        loss: "triplet", (2)'s first term and EDSH's (7), or "pairwise", EDSH's (6).
+        loss: "triplet", (2)'s first term and EDSH's (7); "pairwise", EDSH's (6); or "codes", for
+            which the codes of the training items are given in the place of labels (CNNH).
         margin: in bits; None: an eighth of the bits of the head. That is DMIH's epsilon = l / 2 if
             its Euclidean distances are ||.||^2 without a scale, four times Hamming's.
         scale: of ||.||^2 in all distances; 1/4 makes them Hamming's at the corners.
@@ -32,6 +36,8 @@ class Objective:
             0.1 for both, of sums; here terms are means.
         bucket_limit: k'; buckets with more items are overfull.
         bucket_share: of each batch, drawn from overfull buckets if there is phi.
+        quantisation_weight: of `quantisation_loss` (DeSH).
+        adjacency_weight: of `adjacency_loss` (DRSCH).
     """
 
     loss: str = "triplet"
@@ -41,6 +47,8 @@ class Objective:
     instance_weight: float = 0.0
     bucket_limit: int = 20
     bucket_share: float = 0.25
+    quantisation_weight: float = 0.0
+    adjacency_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -49,25 +57,43 @@ class Objective:
             raise ValueError(f"bucket_limit: got {self.bucket_limit}, expected at least 1")
         if not 0 <= self.bucket_share < 1:
             raise ValueError(f"bucket_share: got {self.bucket_share}, expected 0 to below 1")
-        for name in ("feature_weight", "instance_weight"):
+        for name in (
+            *("feature_weight", "instance_weight"),
+            *("quantisation_weight", "adjacency_weight"),
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 0")
 
     def terms(
         self,
         h: Tensor,
-        similar: Tensor,
+        labels: Tensor,
         cuts: tuple[int, ...],
         snapshot: tuple[Tensor, Tensor, Tensor] | None,
     ) -> dict[str, Tensor]:
         """The terms of a batch, unweighted, by name; `total` is their weighted sum.
 
-        `snapshot` holds bucket, group and subgroup of the batch's items; without it, no phi.
+        `labels` are as `similarity` takes them, for the loss "codes" bool (n, bits). `snapshot`
+        holds bucket, group and subgroup of the batch's items; without it, no phi.
         """
         margin = h.shape[1] / 8 if self.margin is None else self.margin
-        main = triplet_loss if self.loss == "triplet" else pairwise_loss
-        terms = {self.loss: main(h, similar, margin, scale=self.scale)}
+        if self.loss == "codes":
+            if labels.shape != h.shape:
+                raise ValueError(
+                    f"got labels of shape {tuple(labels.shape)}, expected codes "
+                    f"{tuple(h.shape)}: the loss 'codes' is CNNH's"
+                )
+            terms = {"codes": codes_loss(h, labels)}
+        else:
+            main = triplet_loss if self.loss == "triplet" else pairwise_loss
+            terms = {self.loss: main(h, similarity(labels), margin, scale=self.scale)}
         total = terms[self.loss]
+        if self.quantisation_weight > 0:
+            terms["quantisation"] = quantisation_loss(h)
+            total = total + self.quantisation_weight * terms["quantisation"]
+        if self.adjacency_weight > 0:
+            terms["adjacency"] = adjacency_loss(h, similarity(labels), scale=self.scale)
+            total = total + self.adjacency_weight * terms["adjacency"]
         if self.feature_weight > 0:
             terms["psi"] = feature_level_loss(h, cuts, scale=self.scale)
             total = total + self.feature_weight * terms["psi"]

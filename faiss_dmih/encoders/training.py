@@ -22,7 +22,7 @@ from faiss_dmih.encoders._torchvision import import_torchvision
 from faiss_dmih.encoders.buckets import BucketSampler, Snapshot, take_snapshot
 from faiss_dmih.encoders.encoder import Inputs
 from faiss_dmih.encoders.nets import Head
-from faiss_dmih.encoders.objective import Objective, similarity
+from faiss_dmih.encoders.objective import Objective
 
 import_torchvision()  # Lightning imports it by itself
 import lightning  # noqa: E402
@@ -152,7 +152,7 @@ class _Task(lightning.LightningModule):  # type: ignore[misc]
         # Dropout, too, depends on the seed and the step alone.
         torch.manual_seed(self.training_.seed * 1_000_003 + self.global_step)
         h = self.head(x)
-        terms = self.objective.terms(h, similarity(labels), self.cuts, self._of(at))
+        terms = self.objective.terms(h, labels, self.cuts, self._of(at))
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise FloatingPointError(
@@ -167,7 +167,7 @@ class _Task(lightning.LightningModule):  # type: ignore[misc]
 
     def validation_step(self, batch: Any, number: int) -> None:
         x, labels = batch
-        terms = self.objective.terms(self.head(x), similarity(labels), self.cuts, None)
+        terms = self.objective.terms(self.head(x), labels, self.cuts, None)
         self.log("validation", terms["total"], on_epoch=True, prog_bar=True, batch_size=len(x))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -384,3 +384,24 @@ def test_splits_have_to_agree(world: Path, here: Path) -> None:
     # Of another source a split is drawn, as no encoder has seen it.
     done("evaluate", world / "enc", here / "b", "digits", "--out", "ev")
     assert len(Drawn.load(here / "ev" / "split.json").split.queries) == 100
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "objective"),
+    [
+        ("cnnh", "CNNH", {"loss": "codes"}),
+        ("desh", "DeSH", {"loss": "pairwise", "margin": 3.0, "quantisation_weight": 0.01}),
+        ("dnnh", "DNNH", {"loss": "triplet", "margin": 3.0}),
+        ("drsch", "DRSCH", {"loss": "triplet", "margin": 3.0, "adjacency_weight": 0.01}),
+    ],
+)
+def test_what_others_have_published(
+    world: Path, method: str, kind: str, objective: dict[str, Any]
+) -> None:
+    margin = ["--margin", 3] if "margin" in objective else []
+    said = done("train", world / "x.npz", "--out", "e", "--method", method, *QUICK, *margin)
+    assert kind in said
+    saved = json.loads(Path("e/encoder.json").read_text())
+    assert saved["kind"] == kind
+    assert saved["arguments"]["objective"].items() >= objective.items()
+    assert type(load_encoder("e")).__name__ == kind

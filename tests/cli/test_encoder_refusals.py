@@ -47,6 +47,19 @@ def test_errors(world: Path, here: Path) -> None:
         (["train", photos, "--out", "x", "--backbone", "vgg"], "unknown backbone 'vgg'"),
         (["train", photos, "--out", "x", "--freeze", "conv9"], "there is no stage 'conv9'"),
         (["train", photos, "--out", "x", "--loss", "quad"], "unknown loss 'quad'"),
+        (["train", photos, "--out", "x", "--loss", "codes"], "unknown loss 'codes'"),
+        (
+            ["train", photos, "--out", "x", "--method", "dnnh", "--loss", "triplet"],
+            "--loss: dnnh has a loss of its own",
+        ),
+        (
+            ["train", photos, "--out", "x", "--method", "desh", "--psi", "0.1"],
+            "--psi: desh has a loss of its own",
+        ),
+        (
+            ["train", photos, "--out", "x", "--method", "cnnh", "--margin", "3"],
+            "--margin: cnnh has a loss of its own",
+        ),
         (["train", photos, "--out", "x", "--n", "0"], "--n 0: expected at least 1"),
         (["train", photos, "--out", "x", "--vary"], "--vary goes with --method ensemble"),
         (["train", photos, "--out", "x", "--workers", "0"], "--workers 0: expected at least 1"),
@@ -70,7 +83,7 @@ def test_errors(world: Path, here: Path) -> None:
         ),
         (
             ["train", photos, "--out", "x", "--method", "ensemble", "--n", "9"],
-            "--n cuts the tables of dmih and deephash",
+            "--n cuts the tables of one net",
         ),
         (
             ["encode", photos, photos, "--out", "x.npy"],

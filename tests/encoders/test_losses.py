@@ -13,9 +13,12 @@ from torch import Tensor
 
 from faiss_dmih.encoders import Objective
 from faiss_dmih.encoders.losses import (
+    adjacency_loss,
+    codes_loss,
     feature_level_loss,
     instance_level_loss,
     pairwise_loss,
+    quantisation_loss,
     triplet_loss,
 )
 
@@ -124,6 +127,38 @@ def test_pairwise(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float]) -
 
 
 @given(batch=batches())
+def test_adjacency(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float]) -> None:
+    h, similar, _, _, scale = batch
+    n = len(h)
+    values = [d(h[i], h[j], scale) for i in range(n) for j in range(i) if similar[i, j]]
+    assert float(adjacency_loss(h, similar, scale=scale)) == pytest.approx(mean(values), abs=1e-9)
+    # The same, as a trace: half the sum over all pairs of s_ij ||h_i - h_j||^2.
+    s = similar.double() - torch.eye(n, dtype=torch.float64)
+    laplacian = torch.diag(s.sum(1)) - s
+    trace = float((h.T @ laplacian @ h).trace()) * scale
+    assert sum(values) == pytest.approx(trace, abs=1e-9)
+
+
+@given(batch=batches())
+def test_quantisation(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float]) -> None:
+    h = 3 * batch[0]
+    expected = mean([sum(abs(abs(float(v)) - 1) for v in row) for row in h])
+    assert float(quantisation_loss(h)) == pytest.approx(expected, abs=1e-9)
+
+
+@given(batch=batches(), seed=st.integers(0, 1000))
+def test_codes(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float], seed: int) -> None:
+    h = 0.99 * batch[0]
+    wanted = torch.rand(h.shape, generator=torch.Generator().manual_seed(seed)) > 0.5
+    values = [
+        -math.log((1 + float(v)) / 2 if bit else (1 - float(v)) / 2)
+        for row, bits in zip(h, wanted, strict=True)
+        for v, bit in zip(row, bits, strict=True)
+    ]
+    assert float(codes_loss(h, wanted)) == pytest.approx(mean(values), rel=1e-5, abs=1e-6)
+
+
+@given(batch=batches())
 def test_feature_level(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float]) -> None:
     h, _, cuts, _, scale = batch
     got = feature_level_loss(h, cuts, scale=scale)
@@ -156,6 +191,9 @@ CUTS = (3, 2, 4)
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "triplet": lambda h: triplet_loss(h, SIMILAR, 1.3),
     "pairwise": lambda h: pairwise_loss(h, SIMILAR, 2.1),
+    "adjacency": lambda h: adjacency_loss(h, SIMILAR),
+    "quantisation": lambda h: quantisation_loss(h),
+    "codes": lambda h: codes_loss(h, SIMILAR[:, :1].expand(7, 9)),
     "psi": lambda h: feature_level_loss(h, CUTS),
     "phi": lambda h: instance_level_loss(h, CUTS, *crowds(7, 3, 1)),
 }
@@ -176,6 +214,8 @@ def test_nothing_to_compare_is_no_loss(n: int) -> None:
     for loss in (
         lambda h: triplet_loss(h, similar, 1.0),
         lambda h: pairwise_loss(h, similar, 1.0),
+        lambda h: adjacency_loss(h, similar),
+        lambda h: codes_loss(h.new_ones(h.shape) + 0 * h, torch.ones_like(h).bool()),
         lambda h: feature_level_loss(h, CUTS),
         lambda h: instance_level_loss(h, CUTS, *crowds(n, 3, 0)),
     ):
@@ -200,7 +240,8 @@ def test_phi_does_not_part_what_is_identical() -> None:
 
 def test_the_margin_is_an_eighth_of_the_bits() -> None:
     h = torch.tanh(torch.randn(12, 16, generator=torch.Generator().manual_seed(0)))
-    similar = torch.arange(12)[:, None] % 3 == torch.arange(12)[None, :] % 3
-    terms = Objective().terms(h, similar, (16,), None)
+    labels = torch.arange(12) % 3
+    similar = labels[:, None] == labels[None, :]
+    terms = Objective().terms(h, labels, (16,), None)
     assert float(terms["triplet"]) == float(triplet_loss(h, similar, 2.0))
     assert float(terms["triplet"]) != float(triplet_loss(h, similar, 8.0))

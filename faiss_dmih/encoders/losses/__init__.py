@@ -6,9 +6,20 @@ between losses mean the same for all batch sizes; where there is nothing to take
 zero, with a gradient of zero.
 """
 
+from faiss_dmih.encoders.losses.adjacency import adjacency_loss
+from faiss_dmih.encoders.losses.codes import codes_loss
 from faiss_dmih.encoders.losses.feature_level import feature_level_loss
 from faiss_dmih.encoders.losses.instance_level import instance_level_loss
 from faiss_dmih.encoders.losses.pairwise import pairwise_loss
+from faiss_dmih.encoders.losses.quantisation import quantisation_loss
 from faiss_dmih.encoders.losses.triplet import triplet_loss
 
-__all__ = ["feature_level_loss", "instance_level_loss", "pairwise_loss", "triplet_loss"]
+__all__ = [
+    "adjacency_loss",
+    "codes_loss",
+    "feature_level_loss",
+    "instance_level_loss",
+    "pairwise_loss",
+    "quantisation_loss",
+    "triplet_loss",
+]
