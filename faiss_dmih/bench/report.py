@@ -156,6 +156,10 @@ def markdown(run: Run, images: list[str]) -> str:
         lines += ["**Not measured:**", ""]
         lines += [f"- {', '.join(where)}: {why}" for why, where in skipped(run).items()]
         lines += [""]
+    if run.absent:
+        lines += ["**Took no part:**", ""]
+        lines += [f"- {family}: {why}" for family, why in run.absent.items()]
+        lines += [""]
     if run.outcomes:
         lines += ["## Goals", "", *goals_table(run.outcomes), ""]
     lines += [line for name in images for line in (f"![{name}]({name})", "")]
@@ -272,7 +276,9 @@ def _legend(run: Run) -> list[str]:
         "counts returned codes no farther than the true k-th distance, so that any choice among "
         "ties is right.",
         "- Every answer of every round of IndexDMIH is compared with IndexBinaryFlat's bit for "
-        "bit, D and I; a difference fails the run.",
+        "bit, D and I; a difference fails the run. So are those of other exact competitors; where "
+        "they order ties by a rule of their own, distances alone (k-NN), or ids in any order "
+        "(range search).",
     ]
     if p.competitor_seconds is not None:
         lines.append(

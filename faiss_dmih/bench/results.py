@@ -56,11 +56,13 @@ class Measurement:
     family: str
     label: str
     exact: bool
-    """Whether it must answer as IndexBinaryFlat does, bit for bit."""
+    """Whether it must answer as IndexBinaryFlat does, bit for bit, or but for `own_order`."""
     settings: Settings
     threads: int
     success: bool
     error: str = ""
+    own_order: bool = False
+    """Whether its order and its choice among ties are its own, and were not compared."""
     nq: int = 0
     """Queries it was timed on: the first ones of the cell's."""
     rounds: int = 0
@@ -68,6 +70,8 @@ class Measurement:
     seconds_per_query: Spread | None = None
     speedup: Spread | None = None
     """Time of IndexBinaryFlat over its own, each in the same round."""
+    behind: Spread | None = None
+    """Its own time over that of dmih-auto, each in the same round."""
     recall: float | None = None
     distance_recall: float | None = None
 
@@ -99,7 +103,7 @@ class CellResult:
                 "cell": Cell(**raw["cell"]),
                 "builds": [Build(**build) for build in raw["builds"]],
                 "measurements": [
-                    Measurement(**_with_spreads(m, "seconds_per_query", "speedup"))
+                    Measurement(**_with_spreads(m, "seconds_per_query", "speedup", "behind"))
                     for m in raw["measurements"]
                 ],
             }
@@ -179,6 +183,8 @@ class Run:
     outcomes: list[Outcome] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     """Cells and trials that could not be measured here, and why."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """Competitors that could not take part here, and why."""
     reused: int = 0
     """How many of the cells and trials an earlier run has measured."""
 

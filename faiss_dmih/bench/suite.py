@@ -324,6 +324,10 @@ def _group(raw: Any, suite: Table, protocol: Protocol, place: str) -> tuple[Grou
 def _cells(table: Table, source: Source, name: str, place: str) -> Iterator[Cell]:
     if ("k" in table) == ("radius" in table):
         raise InputError(f"{place}: expected either k or radius")
+    if "radius" in table:
+        for family in table["competitors"]:
+            if not FAMILIES[family].ranges:
+                raise InputError(f"{place}: {family} has no range search; leave it out")
     kinds, batches = table.get("queries", [HELD_OUT]), table["batch"]
     for kind in kinds:
         if kind not in source.kinds:
