@@ -44,6 +44,8 @@ _SHOW: dict[str, Callable[[float], str]] = {
     "x": ratio,
     "/s": lambda value: f"{value:.3g}/s",
     "%": lambda value: f"{100 * value:.0f} %",
+    "B": lambda value: f"{_digits(value)} B" if value < 10_000 else f"{value / 2**20:,.0f} MiB",
+    "": lambda value: f"{value:.2f}",
 }
 
 

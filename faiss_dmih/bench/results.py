@@ -117,9 +117,38 @@ class Figure:
     what: str
     value: Spread
     unit: str
-    """"s", "x" (a ratio), "/s", or "%" (of a limit, 1 being all of it)."""
+    """"s", "x" (a ratio), "/s", "%" (of a limit, 1 being all of it), "B" (bytes), or nothing."""
     goal: str = ""
     """Name of the goal that is set for it, if there is one."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one subject in a chart."""
+
+    name: str
+    x: list[float]
+    y: list[Spread]
+    points: list[str] = field(default_factory=list)
+    """What tells the points apart, if not their x."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over the same axes; that of y is logarithmic."""
+
+    title: str
+    x: str
+    y: str
+    curves: list[Curve]
+    log_x: bool = False
+    unit: str = ""
+    """That of y, as figures have it."""
+
+    @classmethod
+    def read(cls, raw: dict[str, Any]) -> Chart:
+        curves = [Curve(**c | {"y": [Spread(**y) for y in c["y"]]}) for c in raw["curves"]]
+        return cls(**raw | {"curves": curves})
 
 
 @dataclass(frozen=True)
@@ -133,11 +162,15 @@ class TrialResult:
     bystanders: float | None = None
     error: str = ""
     """Of a wrong answer."""
+    charts: list[Chart] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What of it could not be measured here, and why."""
 
     @classmethod
     def read(cls, raw: dict[str, Any]) -> TrialResult:
         figures = [Figure(**_with_spreads(figure, "value")) for figure in raw["figures"]]
-        return cls(**raw | {"figures": figures})
+        charts = [Chart.read(chart) for chart in raw.get("charts", [])]
+        return cls(**raw | {"figures": figures, "charts": charts})
 
 
 @dataclass(frozen=True)
