@@ -107,12 +107,13 @@ def covering(
     Each is the one that adds most for what it costs, given those that are chosen.
     """
     shuffled = random.Random(seed).sample(candidates, len(candidates))
-    missing = set().union(*map(pairs, shuffled))
+    has = {row: pairs(row) for row in shuffled}
+    missing = set().union(*has.values())
     chosen: list[Row] = []
     while missing:
-        best = max(shuffled, key=lambda row: len(pairs(row) & missing) / cost(row, chosen))
+        best = max(shuffled, key=lambda row: len(has[row] & missing) / cost(row, chosen))
         chosen.append(best)
-        missing -= pairs(best)
+        missing -= has[best]
     return chosen
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from faiss_dmih.bench.cells import threads_text
 from faiss_dmih.bench.competitors import DmihAuto
 from faiss_dmih.bench.goals import REGRET
-from faiss_dmih.bench.report import QUIET
-from faiss_dmih.bench.results import BASELINE, CellResult, Measurement, Run, Spread
+from faiss_dmih.bench.report import QUIET, quantity
+from faiss_dmih.bench.results import BASELINE, CellResult, Chart, Measurement, Run, Spread
+from faiss_dmih.bench.standings import Standing, standings
 from faiss_dmih.data.errors import require
 
 _DMIH_COLOURS = {
@@ -30,6 +31,8 @@ _DMIH_MARKERS = {
 }
 _OTHER_COLOURS = ("#7B7B7B", "#B07AA1", "#8C6D31", "#E69F00", "#111111")
 _MARKERS = "osD^vP"
+SUITE_PLOTS = ("ranked.png",)
+"""What a suite comes to; to be seen first."""
 _PANEL_WIDTH, _PANEL_HEIGHT = 3.5, 2.7
 
 
@@ -37,22 +40,38 @@ def write_plots(run: Run, folder: Path) -> list[Path]:
     """Write the plots; their paths.
 
     Of a grid: speedup.png and, for each batch size, recall_batch<size>.png (a set with fewer
-    queries than a batch has a smaller batch: sizes are matched by rank). Of a suite: suite.png,
-    and speedup_<data set>.png for each set on which more than one k was asked for.
+    queries than a batch has a smaller batch: sizes are matched by rank). Of a suite: ranked.png,
+    suite.png, speedup_<data set>.png for each set on which more than one k was asked for, and
+    <trial>_<i>.png for the charts of trials.
     """
-    if not run.cells:
+    if not run.cells and not any(trial.charts for trial in run.trials):
         return []
     matplotlib = require("matplotlib", "plotting")
     matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
     if run.suite:
-        return [_overview(run, folder / "suite.png"), *_speedups_by_dataset(run, folder)]
+        of_cells = []
+        if run.cells:
+            of_cells = [_overview(run, folder / "suite.png"), *_speedups_by_dataset(run, folder)]
+        if ranked := standings(run):
+            of_cells.insert(0, _ranked(run, ranked, folder / SUITE_PLOTS[0]))
+        return of_cells + [
+            _chart(run, chart, folder / f"{trial.name}_{i}.png")
+            for trial in run.trials
+            for i, chart in enumerate(trial.charts)
+        ]
     rows = _batch_rows(run)
     paths = [_speedup(run, rows, folder / "speedup.png")]
     for cells in rows:
         largest = max(r.cell.batch for r in cells)
         paths.append(_recall(run, cells, folder / f"recall_batch{largest}.png"))
     return paths
+
+
+def trial_of(run: Run, path: Path) -> str | None:
+    """Name of the trial that a plot is of, if it is one's."""
+    names = (trial.name for trial in run.trials)
+    return next((name for name in names if path.stem.rpartition("_")[0] == name), None)
 
 
 def _speedups_by_dataset(run: Run, folder: Path) -> list[Path]:
@@ -347,3 +366,85 @@ def _goal_marks(run: Run, speeds: Any, regrets: Any) -> None:
         style = {"color": "black", "linewidth": 1.6, "linestyle": ":" if outcome.stretch else "-"}
         label = "stretch goal" if outcome.stretch else "goal for dmih-auto, or its regret"
         axis.plot([outcome.bound] * 2, [at - 0.42, at + 0.42], label=label, **style)
+
+
+def _ranked(run: Run, ranked: Sequence[Standing], path: Path) -> Path:
+    """All cells of a suite: speed-ups of dmih-auto from the worst to the best, and its regrets."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), layout="constrained")
+    heading = f"Suite {run.suite}: IndexDMIH, every cell, the worst on the left"
+    figure.suptitle(heading + _disturbed(run), fontsize=11)
+    datasets = _unique(r.cell.dataset for r in run.cells)
+    colours = {name: plt.get_cmap("tab20")(i % 20) for i, name in enumerate(datasets)}
+    lone = [s for s in ranked if s.result.cell.batch == 1]
+    halves = {
+        "one query at a time: times faster than flat": lone,
+        "in batches: times faster than flat": [s for s in ranked if s not in lone],
+    }
+    for axis, (title, some) in zip(axes, halves.items(), strict=False):
+        some.sort(key=lambda s: s.speedup.median)
+        goals = {s.goal.bound for s in some if s.goal}
+        _dots(axis, title, [(s.result.cell.dataset, s.speedup) for s in some], colours)
+        for bound in goals if len(goals) == 1 else ():
+            axis.axhline(bound, color="#B3261E", linewidth=1.2, linestyle="--", label="goal")
+    regrets = [(r.cell.dataset, r.regret) for r in run.cells if r.regret is not None]
+    regrets.sort(key=lambda pair: -pair[1].median)
+    _dots(axes[2], "time over that of the best engine: regret", regrets, colours)
+    for bound in {o.bound for o in run.outcomes if o.figure == REGRET}:
+        axes[2].axhline(bound, color="#B3261E", linewidth=1.2, linestyle="--", label="goal")
+    return _finish(figure, axes, path)
+
+
+def _dots(
+    axis: Any, title: str, points: Sequence[tuple[str, Spread]], colours: dict[str, Any]
+) -> None:
+    """One dot for each point, with its range, in their order."""
+    axis.set_title(title, fontsize=9.5)
+    axis.set_yscale("log")
+    for at, (dataset, value) in enumerate(points):
+        ends = [[value.median - value.min], [value.max - value.median]]
+        axis.errorbar(
+            [at],
+            [value.median],
+            yerr=ends,
+            fmt="o",
+            markersize=5,
+            elinewidth=0.7,
+            color=colours[dataset],
+            label=dataset,
+        )
+    axis.axhline(1, color="black", linewidth=1.0)
+    axis.set_xticks([])
+    axis.set_xlabel(f"{len(points)} cells")
+    axis.minorticks_off()
+    if points:
+        _ratio_axis(axis.yaxis)
+    axis.grid(True, which="major", axis="y", linewidth=0.3)
+
+
+def _chart(run: Run, chart: Chart, path: Path) -> Path:
+    """Curves of a trial; their points are named where there are few."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    figure, axis = plt.subplots(figsize=(8.5, 5), layout="constrained")
+    figure.suptitle(chart.title + _disturbed(run), fontsize=10)
+    colours = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#7B7B7B", "#E69F00")
+    for i, curve in enumerate(chart.curves):
+        middle = [y.median for y in curve.y]
+        ends = [[y.median - y.min for y in curve.y], [y.max - y.median for y in curve.y]]
+        style = {"color": colours[i % len(colours)], "marker": _MARKERS[i % len(_MARKERS)]}
+        axis.errorbar(curve.x, middle, yerr=ends, elinewidth=0.7, label=curve.name, **style)
+        for x, y, text in zip(curve.x, middle, curve.points, strict=False):
+            where = {"textcoords": "offset points", "xytext": (4, 4), "fontsize": 6.5}
+            axis.annotate(text.split(" ", 1)[-1], (x, y), color=style["color"], **where)
+    axis.set_yscale("log")
+    if chart.log_x:
+        axis.set_xscale("log")
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, chart.unit)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel(chart.x)
+    axis.set_ylabel(chart.y)
+    axis.grid(True, which="major", linewidth=0.3)
+    return _finish(figure, [axis], path)

@@ -146,7 +146,7 @@ def title(result: CellResult) -> str:
 def markdown(run: Run, images: list[str]) -> str:
     """The whole report; `images` are file names to show, relative to the report."""
     name = f", suite {run.suite}" if run.suite else ""
-    lines = [f"# faiss_dmih bench{name}", "", *_setting(run), ""]
+    lines = [f"# faiss_dmih bench{name}", "", *setting(run), ""]
     if disturbance(run):
         lines += [f"**{disturbance(run)}**", ""]
     failures = run.failures()
@@ -169,11 +169,12 @@ def markdown(run: Run, images: list[str]) -> str:
         lines += [f"## {title(panel[0])}", "", *_panel(panel), ""]
     for trial in run.trials:
         lines += [f"## {trial.title}", "", *_trial(trial), ""]
-    lines += ["## Indexes", "", *_builds(run), "", "## How to read this", "", *_legend(run)]
+    lines += ["## Indexes", "", *_builds(run), "", "## How to read this", "", *legend(run)]
     return "\n".join(lines) + "\n"
 
 
-def _setting(run: Run) -> list[str]:
+def setting(run: Run) -> list[str]:
+    """Where, when and how long."""
     m = run.machine
     return [
         f"{m.date}. {m.cpu} ({' '.join(m.flags)}), {m.cores} of {m.cores_in_machine} cores, "
@@ -233,7 +234,8 @@ def goals_table(outcomes: Sequence[Outcome]) -> list[str]:
 def _trial(trial: TrialResult) -> list[str]:
     if trial.error:
         return [f"**FAILED**: {trial.error}"]
-    lines = ["| | median | range |", "|---|--:|--:|"]
+    lines = [f"**{note}**\n" for note in trial.notes]
+    lines += ["| | median | range |", "|---|--:|--:|"]
     for figure in trial.figures:
         lines.append("| {} | {} | {} |".format(figure.what, *shown(figure.value, figure.unit)))
     return lines
@@ -262,7 +264,8 @@ def _builds(run: Run) -> list[str]:
     return lines
 
 
-def _legend(run: Run) -> list[str]:
+def legend(run: Run) -> list[str]:
+    """What the numbers mean, as Markdown's items."""
     p = run.protocol
     lines = [
         f"- All competitors take turns in one process (A B C A B C ...), {p.min_rounds} to "
