@@ -17,11 +17,11 @@ from faiss_dmih.bench.competitors import FAMILIES, apply
 from faiss_dmih.bench.questions import Answer, Codes, Nearest
 from faiss_dmih.bench.results import Chart, Curve, Spread
 from faiss_dmih.bench.sources import Source
-from faiss_dmih.bench.trials import Findings, Trial
+from faiss_dmih.bench.trials import SETTLE_SECONDS, Findings, Trial
 from faiss_dmih.data import CodeSet
 from faiss_dmih.data.files import Progress
 
-OURS = "IndexDMIH"
+OURS, EXACT = "IndexDMIH", "IndexDMIH, exact"
 MAX_CODES = (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 SWEEPS: dict[str, tuple[str, tuple[int, ...]]] = {
     "hnsw": ("hnsw.efSearch", (10, 16, 32, 64, 128, 256, 512)),
@@ -35,10 +35,12 @@ LONE = 128
 
 @dataclass(eq=False)
 class _Point:
-    """An index, searched with one option."""
+    """An index, searched with one value of an option."""
 
     subject: str
     option: str
+    """What is varied; empty for the exact search."""
+    value: str
     search: Callable[[Codes, int], Answer]
     seconds: list[float] = field(default_factory=list)
     recall: float = 0.0
@@ -96,7 +98,8 @@ class ApproximateTrial(Trial):
             self._compare(findings, points, calls)
             title = f"{self.source.title}: {calls}, {on}"
             axes = f"distance recall@{self.k}", "queries/s"
-            findings.charts.append(Chart(title, *axes, _curves(points), unit="/s"))
+            curves = _curves(points)
+            findings.charts.append(Chart(title, *axes, curves, scale="recall", unit="/s"))
 
     def _built(self, findings: Findings, codes: CodeSet, progress: Progress) -> dict[str, Any]:
         built: dict[str, Any] = {OURS: IndexDMIH(codes.d)}
@@ -107,17 +110,22 @@ class ApproximateTrial(Trial):
             progress(f"building {name} over {codes.name}", step, len(built))
             start = time.perf_counter()
             built[name].add(codes.xb)
+            built[name].search(codes.queries[self.queries][:1], self.k)  # what is put off
             findings.add(f"building {name}", [time.perf_counter() - start], "s")
         return built
 
     def _measure(self, points: Sequence[_Point], xq: Codes, batch: int, progress: Progress) -> None:
-        exact = next(p for p in points if p.subject == OURS and p.option == "exact")
+        exact = next(p for p in points if p.subject == EXACT)
         question = Nearest(self.k)
         calls = [xq[i : i + batch] for i in range(0, len(xq), batch)]
         truth = question.join([exact.search(x, self.k) for x in calls])
         for step in range(self.rounds + 1):
             for point in points:
-                progress(f"{point.subject}, {point.option}", step, self.rounds + 1)
+                # Others answer a query by one thread; waking more only slows them down.
+                single = batch == 1 and point.subject not in (OURS, EXACT)
+                faiss.omp_set_num_threads(1 if single else self.threads)
+                progress(f"{point.subject} {point.option} {point.value}", step, self.rounds + 1)
+                time.sleep(SETTLE_SECONDS)
                 start = time.perf_counter()
                 answers = [point.search(x, self.k) for x in calls]
                 seconds = time.perf_counter() - start
@@ -128,8 +136,8 @@ class ApproximateTrial(Trial):
                     point.seconds.append(seconds / len(xq))
 
     def _compare(self, findings: Findings, points: Sequence[_Point], calls: str) -> None:
-        ours = [p for p in points if p.subject == OURS]
-        for name in dict.fromkeys(p.subject for p in points if p.subject != OURS):
+        ours = [p for p in points if p.subject in (OURS, EXACT)]
+        for name in dict.fromkeys(p.subject for p in points if p not in ours):
             theirs = [p for p in points if p.subject == name and p.recall >= self.recall]
             if not theirs:
                 findings.notes.append(f"{name}, {calls}: no recall of {self.recall:g} reached")
@@ -155,15 +163,14 @@ def _points(built: dict[str, Any]) -> Iterator[_Point]:
             D, I = index.search(xq, k, params=params)
             return D, I
 
-        yield _Point(OURS, f"max_codes {max_codes}", search)
-    yield _Point(OURS, "exact", index.search)
+        yield _Point(OURS, "max_codes", str(max_codes), search)
+    yield _Point(EXACT, "", "exact", index.search)
     for name in built:
         if name in SWEEPS:
             option, values = SWEEPS[name]
             for value in values:
-                yield _Point(
-                    name, f"{option.split('.')[-1]} {value}", _with(built[name], option, value)
-                )
+                apart = _with(built[name], option, value)
+                yield _Point(name, option.split(".")[-1], str(value), apart)
 
 
 def _with(index: Any, option: str, value: int) -> Callable[[Codes, int], Answer]:
@@ -177,9 +184,10 @@ def _with(index: Any, option: str, value: int) -> Callable[[Codes, int], Answer]
 
 def _curves(points: Sequence[_Point]) -> list[Curve]:
     curves: dict[str, Curve] = {}
-    for point in points:
-        curve = curves.setdefault(point.subject, Curve(point.subject, [], []))
+    for point in sorted(points, key=lambda p: p.recall):
+        name = f"{point.subject} ({point.option})" if point.option else point.subject
+        curve = curves.setdefault(name, Curve(name, [], []))
         curve.x.append(point.recall)
         curve.y.append(Spread.of([1 / s for s in point.seconds]))
-        curve.points.append(point.option)
-    return list(curves.values())
+        curve.points.append(point.value)
+    return [curves[name] for name in sorted(curves)]

@@ -33,6 +33,9 @@ class Competitor(ABC):
     """Whether it has an order, and a choice among ties, of its own: see `Question.equivalent`."""
     ranges: ClassVar[bool] = True
     """Whether it has range search."""
+    by_query: ClassVar[bool] = False
+    """Whether its threads share out the queries of a call: a single one is answered by one of them,
+    but the others are woken and waited for, which is slow where cores are shared with others."""
 
     label: str
     """Name of this way to build. Competitors with the same label are given the same index."""
@@ -74,7 +77,7 @@ class Competitor(ABC):
 
     def threads(self, batch: int, threads: int) -> int:
         """Threads it is given for calls of `batch` queries where `threads` are allowed."""
-        return threads
+        return 1 if self.by_query and batch == 1 else threads
 
     @abstractmethod
     def memory(self, index: Any) -> tuple[int, str]:
@@ -96,14 +99,10 @@ class Flat(Competitor):
 
     family = label = "flat"
     exact = True
+    by_query = True
 
     def make(self, d: int) -> Any:
         return faiss.IndexBinaryFlat(d)
-
-    def threads(self, batch: int, threads: int) -> int:
-        # A single query is answered by one thread whatever their number, but the others are woken
-        # and waited for, which is slow where they share cores with other processes.
-        return 1 if batch == 1 else threads
 
     def memory(self, index: Any) -> tuple[int, str]:
         return index.ntotal * index.code_size, "structure: the codes"
@@ -216,6 +215,7 @@ class Hash(Competitor):
     family = "hash"
     by_default = False
     exact = False
+    by_query = True
 
     def __init__(self, b: int) -> None:
         self.b = b
@@ -245,6 +245,7 @@ class Hnsw(Competitor):
     family = "hnsw"
     by_default = False
     exact = False
+    by_query = True
     ranges = False
     M = 16
 
@@ -291,6 +292,7 @@ class Ivf(Competitor):
     family = "ivf"
     by_default = False
     exact = False
+    by_query = True
     ranges = False
 
     def __init__(self, nlist: int) -> None:

@@ -114,6 +114,7 @@ def covering(
         best = max(shuffled, key=lambda row: len(has[row] & missing) / cost(row, chosen))
         chosen.append(best)
         missing -= has[best]
+        shuffled = [row for row in shuffled if has[row] & missing]
     return chosen
 
 
@@ -259,21 +260,21 @@ _TRIALS = """\
 dataset = "uniform"
 bits = 64
 n = 1_000_000
-budgets = [0, 8, 16, 32, 64]
+budgets = [0, 8, 16, 24]
 goal = { bytes = 1 }
 
 [[memory]]
 dataset = "learned"
 bits = 64
 n = 1_000_000
-budgets = [0, 8, 32]
+budgets = [0, 4, 8]
 goal = { bytes = 1 }
 
 [[memory]]
 dataset = "cifar10-features"
 bits = 128
 n = 1_000_000
-budgets = [0, 8, 16, 32, 64]
+budgets = [0, 8, 16, 32]
 goal = { bytes = 1 }
 
 [[memory]]
@@ -281,7 +282,7 @@ dataset = "perceptual"
 bits = 256
 n = 1_000_000
 options = { flips = 40 }
-budgets = [0, 16, 32, 64, 128]
+budgets = [0, 16, 32, 64]
 goal = { bytes = 1 }
 
 [[scaling]]

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from faiss_dmih.bench.cells import threads_text
 from faiss_dmih.bench.competitors import DmihAuto
 from faiss_dmih.bench.goals import REGRET
@@ -31,6 +33,7 @@ _DMIH_MARKERS = {
 }
 _OTHER_COLOURS = ("#7B7B7B", "#B07AA1", "#8C6D31", "#E69F00", "#111111")
 _MARKERS = "osD^vP"
+_RECALLS = (0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 SUITE_PLOTS = ("ranked.png",)
 """What a suite comes to; to be seen first."""
 _PANEL_WIDTH, _PANEL_HEIGHT = 3.5, 2.7
@@ -75,10 +78,14 @@ def trial_of(run: Run, path: Path) -> str | None:
 
 
 def _speedups_by_dataset(run: Run, folder: Path) -> list[Path]:
-    several = {key for key in map(_column, run.cells) if len(_ks(run, key)) > 1}
+    ks: dict[tuple[Any, ...], set[int]] = {}
+    for result in run.cells:
+        if result.cell.radius is None:
+            ks.setdefault((*_column(result), result.cell.batch), set()).add(result.cell.k)
+    several = {key for key, values in ks.items() if len(values) > 1}
     chosen: dict[str, list[CellResult]] = {}
     for result in run.cells:
-        if _column(result) in several and result.cell.radius is None:
+        if (*_column(result), result.cell.batch) in several and result.cell.radius is None:
             chosen.setdefault(result.cell.dataset, []).append(result)
     paths = []
     for dataset, cells in chosen.items():
@@ -87,11 +94,6 @@ def _speedups_by_dataset(run: Run, folder: Path) -> list[Path]:
         path = folder / f"speedup_{dataset}.png"
         paths.append(_speedup(replace(run, cells=cells), rows, path))
     return paths
-
-
-def _ks(run: Run, column: tuple[Any, ...]) -> set[int]:
-    """The k that were asked for in the cells of a column."""
-    return {r.cell.k for r in run.cells if _column(r) == column and r.cell.radius is None}
 
 
 def _column(result: CellResult) -> tuple[Any, ...]:
@@ -426,7 +428,7 @@ def _dots(
 def _chart(run: Run, chart: Chart, path: Path) -> Path:
     """Curves of a trial; their points are named where there are few."""
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure, axis = plt.subplots(figsize=(8.5, 5), layout="constrained")
     figure.suptitle(chart.title + _disturbed(run), fontsize=10)
@@ -438,9 +440,18 @@ def _chart(run: Run, chart: Chart, path: Path) -> Path:
         axis.errorbar(curve.x, middle, yerr=ends, elinewidth=0.7, label=curve.name, **style)
         for x, y, text in zip(curve.x, middle, curve.points, strict=False):
             where = {"textcoords": "offset points", "xytext": (4, 4), "fontsize": 6.5}
-            axis.annotate(text.split(" ", 1)[-1], (x, y), color=style["color"], **where)
+            axis.annotate(text, (x, y), color=style["color"], **where)
     axis.set_yscale("log")
-    if chart.log_x:
+    low, high = axis.get_ylim()
+    subs = (1.0,) if high / low > 200 else (1.0, 2.0, 5.0)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    if chart.scale == "recall":
+        nearly = 1.005  # that is at infinity
+        scales = (lambda x: -np.log10(nearly - np.minimum(x, 1)), lambda y: nearly - 10.0**-y)
+        axis.set_xscale("function", functions=scales)
+        axis.set_xticks([t for t in _RECALLS if t >= min(min(c.x) for c in chart.curves)])
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    elif chart.scale == "log":
         axis.set_xscale("log")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, chart.unit)))
     axis.yaxis.set_minor_formatter(NullFormatter())

@@ -42,7 +42,7 @@ def _digits(value: float) -> str:
 _SHOW: dict[str, Callable[[float], str]] = {
     "s": duration,
     "x": ratio,
-    "/s": lambda value: f"{value:.3g}/s",
+    "/s": lambda value: f"{value:.3g}/s" if value >= 1e7 else f"{_digits(value)}/s",
     "%": lambda value: f"{100 * value:.0f} %",
     "B": lambda value: f"{_digits(value)} B" if value < 10_000 else f"{value / 2**20:,.0f} MiB",
     "": lambda value: f"{value:.2f}",

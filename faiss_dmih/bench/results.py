@@ -130,7 +130,7 @@ class Curve:
     x: list[float]
     y: list[Spread]
     points: list[str] = field(default_factory=list)
-    """What tells the points apart, if not their x."""
+    """What tells the points apart, if not their x; short, to be written beside them."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ class Chart:
     x: str
     y: str
     curves: list[Curve]
-    log_x: bool = False
+    scale: str = "linear"
+    """That of x: linear, log, or recall, which gives most room to what is just below 1."""
     unit: str = ""
     """That of y, as figures have it."""
 

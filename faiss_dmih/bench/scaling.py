@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
@@ -15,9 +13,8 @@ from faiss_dmih import IndexDMIH
 from faiss_dmih.bench import check
 from faiss_dmih.bench.archive import Key
 from faiss_dmih.bench.cells import short, threads_text
-from faiss_dmih.bench.questions import Codes
 from faiss_dmih.bench.results import Chart, Curve, Spread
-from faiss_dmih.bench.trials import Findings, Trial, WrongAnswer
+from faiss_dmih.bench.trials import Findings, Trial, WrongAnswer, seconds_per_query
 from faiss_dmih.data.files import Progress
 from faiss_dmih.data.synthetic import planted, uniform
 
@@ -26,8 +23,6 @@ ByN = dict[int, list[float]]
 BASELINE = "IndexBinaryFlat"
 CHECKED = 32
 """Queries whose answers are compared with IndexBinaryFlat's, which is timed on them."""
-LEAST_SECONDS = 0.02
-"""A measurement that is shorter repeats its queries."""
 INDEX_BYTES = 120
 """What building takes for a code at most, the index included: with room to spare."""
 
@@ -83,7 +78,7 @@ class ScalingTrial(Trial):
                 what = f"time per query at {short(largest)}, {calls}: {kind}"
                 findings.add(what, by_n[largest], "s")
             title = f"{self.title}; {calls}, {threads_text(self.threads)}"
-            findings.charts.append(Chart(title, "codes", "time per query", curves, True, "s"))
+            findings.charts.append(Chart(title, "codes", "time per query", curves, "log", "s"))
 
     def _measure(self, n: int, times: dict[int, dict[str, ByN]]) -> None:
         """Add what queries take among `n` codes to `times`."""
@@ -106,26 +101,14 @@ class ScalingTrial(Trial):
             for batch, by_kind in times.items():
                 for kind, xq in queries.items():
                     calls = [xq[:batch]] if batch > 1 else [x[None] for x in xq[:CHECKED]]
-                    seconds = _seconds(index.search, calls)
+                    seconds = seconds_per_query(index.search, calls, 1)
                     by_kind.setdefault(kind, {}).setdefault(n, []).append(seconds)
                 few = queries["uniform"][:CHECKED]
                 calls = [few] if batch > 1 else [x[None] for x in few[:4]]
                 faiss.omp_set_num_threads(self.threads if batch > 1 else 1)
-                seconds = _seconds(flat.search, calls)
+                seconds = seconds_per_query(flat.search, calls, 1)
                 faiss.omp_set_num_threads(self.threads)
                 by_kind.setdefault(BASELINE, {}).setdefault(n, []).append(seconds)
-
-
-def _seconds(search: Callable[[Codes, int], Any], calls: list[Codes]) -> float:
-    """Of a query, after one pass over all of them that is not timed."""
-    for xq in calls:
-        search(xq, 1)
-    passes, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < LEAST_SECONDS or not passes:
-        for xq in calls:
-            search(xq, 1)
-        passes += 1
-    return elapsed / (passes * sum(map(len, calls)))
 
 
 def _slope(n: Sequence[float], seconds: Sequence[float]) -> float:

@@ -65,10 +65,12 @@ def _behind(m: Measurement) -> float:
 
 
 def _equals(result: CellResult) -> Iterator[Measurement]:
+    """Others that must find everything, or did so; within a radius there may be nothing to find."""
+    asked_for_some = result.cell.radius is None
     for m in result.measurements:
         if m.behind is None or not m.success or m.family.startswith(OURS):
             continue
-        if m.family != BASELINE and (m.exact or m.distance_recall == 1.0):
+        if m.family != BASELINE and (m.exact or (asked_for_some and m.distance_recall == 1.0)):
             yield m
 
 

@@ -31,6 +31,8 @@ from faiss_dmih.data import PLANTED
 from faiss_dmih.data.files import Progress
 from faiss_dmih.data.synthetic import uniform
 
+SETTLE_SECONDS = 0.02
+
 
 class WrongAnswer(RuntimeError):
     """An index was wrong; the message says where."""
@@ -56,6 +58,24 @@ class Stopwatch:
         """The times called `name` over those called `other`, each of the same round."""
         pairs = zip(self.seconds[name], self.seconds[other], strict=True)
         return Figure(what, Spread.of([s / t for s, t in pairs]), "x", goal)
+
+
+def seconds_per_query(
+    search: Callable[[Codes, int], Any], calls: Sequence[Codes], k: int, least: float = 0.05
+) -> float:
+    """Time of passes over `calls`, for `least` seconds or one pass, after one that is not timed.
+
+    There is a pause before: threads of whoever was asked last may still be spinning.
+    """
+    time.sleep(SETTLE_SECONDS)
+    for xq in calls:
+        search(xq, k)
+    passes, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < least or not passes:
+        for xq in calls:
+            search(xq, k)
+        passes += 1
+    return elapsed / (passes * sum(map(len, calls)))
 
 
 @dataclass
