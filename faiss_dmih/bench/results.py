@@ -61,8 +61,6 @@ class Measurement:
     threads: int
     success: bool
     error: str = ""
-    own_order: bool = False
-    """Whether its order and its choice among ties are its own, and were not compared."""
     nq: int = 0
     """Queries it was timed on: the first ones of the cell's."""
     rounds: int = 0
@@ -70,10 +68,12 @@ class Measurement:
     seconds_per_query: Spread | None = None
     speedup: Spread | None = None
     """Time of IndexBinaryFlat over its own, each in the same round."""
-    behind: Spread | None = None
-    """Its own time over that of dmih-auto, each in the same round."""
     recall: float | None = None
     distance_recall: float | None = None
+    behind: Spread | None = None
+    """Its own time over that of dmih-auto, each in the same round."""
+    own_order: bool = False
+    """Whether its order and its choice among ties are its own, and were not compared."""
 
 
 @dataclass(frozen=True)
