@@ -16,6 +16,7 @@ from faiss_dmih.bench.results import (
     Spread,
     TrialResult,
 )
+from faiss_dmih.bench.standings import Standing, rivals, standings
 
 
 def duration(seconds: float) -> str:
@@ -107,6 +108,8 @@ def best_alone(result: CellResult) -> Measurement | None:
     return max(engines, key=lambda m: m.speedup.median if m.speedup else 0.0, default=None)
 
 
+WORST = 12
+"""How many of the worst cells the Markdown shows in front."""
 QUIET = 0.2
 """Cores kept busy by others up to which a run counts as undisturbed."""
 
@@ -164,6 +167,11 @@ def markdown(run: Run, images: list[str]) -> str:
         lines += [""]
     if run.outcomes:
         lines += ["## Goals", "", *goals_table(run.outcomes), ""]
+    if run.suite and (ranked := standings(run)):
+        lines += ["## The worst cells", "", *_cells(ranked[:WORST]), ""]
+        if beaten := [standing for standing in ranked if standing.beaten]:
+            lines += ["## Where others were faster, and found as much", "", *_cells(beaten), ""]
+        lines += ["## Competitors", "", *_rivals(run), ""]
     lines += [line for name in images for line in (f"![{name}]({name})", "")]
     for panel in panels(run):
         lines += [f"## {title(panel[0])}", "", *_panel(panel), ""]
@@ -231,6 +239,39 @@ def goals_table(outcomes: Sequence[Outcome]) -> list[str]:
     return lines
 
 
+def _cells(ranked: Sequence[Standing]) -> list[str]:
+    lines = [
+        "| codes | asked | flat | dmih-auto | speed-up | regret | next best | its time |",
+        "|---|---|--:|--:|--:|--:|---|--:|",
+    ]
+    for s in ranked:
+        rival = "| " if s.rival is None else f"{s.rival.competitor} | {_median(s.rival.behind)}"
+        times = (
+            f"{_median(s.flat.seconds_per_query, 's')} | {_median(s.auto.seconds_per_query, 's')}"
+        )
+        ratios = f"{_median(s.speedup)} | {_median(s.result.regret)}"
+        lines.append(
+            f"| {s.result.cell.codes} | {s.result.cell.task} | {times} | {ratios} | {rival} |"
+        )
+    return lines
+
+
+def _median(spread: Spread | None, unit: str = "x") -> str:
+    return shown(spread, unit)[0]
+
+
+def _rivals(run: Run) -> list[str]:
+    lines = [
+        "| competitor | cells | its time over dmih-auto's | range | recall | lowest | certain in |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for r in rivals(run):
+        time, its_range = shown(r.behind, "x")
+        recall = f"{r.recall.median:.3f} | {r.recall.min:.3f}"
+        lines.append(f"| {r.name} | {r.cells} | {time} | {its_range} | {recall} | {r.exact} |")
+    return lines
+
+
 def _trial(trial: TrialResult) -> list[str]:
     if trial.error:
         return [f"**FAILED**: {trial.error}"]
@@ -273,8 +314,8 @@ def legend(run: Run) -> list[str]:
         f"- Speed-up is the time of `{BASELINE}` (faiss.IndexBinaryFlat) over the competitor's, "
         "both of the same round; above 1 is faster than flat.",
         f"- All have the same threads, {run.threads} unless a heading says otherwise, but "
-        f"`{BASELINE}` has one for single queries: it uses no more there, and is slowed down by "
-        "waking them.",
+        f"`{BASELINE}` and others of FAISS have one for single queries: they use no more there, "
+        "and are slowed down by waking them.",
         f"- A slow competitor is timed on fewer queries, so that a cell takes about "
         f"{p.cell_seconds:g} s; the last column says how many.",
         "- recall@k counts returned ids that are among the exact answer's; distance recall@k "

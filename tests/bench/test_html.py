@@ -12,6 +12,7 @@ from faiss_dmih.bench.html import html
 from faiss_dmih.bench.machine import describe
 from faiss_dmih.bench.plots import trial_of, write_plots
 from faiss_dmih.bench.protocol import Protocol
+from faiss_dmih.bench.report import markdown
 from faiss_dmih.bench.results import CellResult, Chart, Curve, Figure, Spread, TrialResult
 from faiss_dmih.bench.standings import rivals, standings
 
@@ -27,23 +28,9 @@ def measured(family, seconds, auto, *, exact=True, recall=1.0, **settings):
     times = exactly(seconds)
     ratios = {"speedup": exactly(10 / seconds), "behind": exactly(seconds / auto)}
     recalls = {"recall": recall, "distance_recall": recall}
-    return Measurement(
-        name,
-        family,
-        family,
-        exact,
-        settings,
-        2,
-        True,
-        "",
-        False,
-        40,
-        3,
-        1,
-        times,
-        **ratios,
-        **recalls,
-    )
+    timed = {"nq": 40, "rounds": 3, "seconds_per_query": times}
+    asked = (name, family, family, exact, settings, 2, True)
+    return Measurement(*asked, **timed, **ratios, **recalls)
 
 
 def a_cell(cell, auto, *others):
@@ -163,3 +150,13 @@ def test_a_run_without_cells_has_a_report(run):
     checker = Checker()
     checker.feed(html(bare, []))
     assert checker.open == []
+
+
+def test_the_markdown_says_where_others_are_ahead(run):
+    text = markdown(run, [])
+    ahead = text[text.index("## Where others were faster") : text.index("## Competitors")]
+    assert ahead.count("numkong | 0.80x |") == 1
+    assert "multihash" not in ahead
+    rows = [line for line in text.splitlines() if line.startswith("| ivf, nprobe 1 |")]
+    assert rows == ["| ivf, nprobe 1 | 2 | 0.85x | 0.50x to 1.20x | 0.750 | 0.500 | 0 |"]
+    assert "usearch: not <here>" in text
