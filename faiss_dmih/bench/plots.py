@@ -37,6 +37,8 @@ _RECALLS = (0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 SUITE_PLOTS = ("ranked.png",)
 """What a suite comes to; to be seen first."""
 _PANEL_WIDTH, _PANEL_HEIGHT = 3.5, 2.7
+_LEGEND_LINES, _LEGEND_LINE = 6, 0.19
+"""Lines there is room for, and what a further one takes."""
 
 
 def write_plots(run: Run, folder: Path) -> list[Path]:
@@ -178,12 +180,15 @@ def _finish(figure: Any, axes: Iterable[Any], path: Path) -> Path:
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    width = figure.get_size_inches()[0]
+    width, height = figure.get_size_inches()
+    ncols = max(1, min(len(handles), int(width / 2.1)))
+    lines = -(-len(handles) // ncols)
+    figure.set_figheight(height + _LEGEND_LINE * max(0, lines - _LEGEND_LINES))
     figure.legend(
         list(handles.values()),
         list(handles),
         loc="outside lower center",
-        ncols=max(1, min(len(handles), int(width / 2.1))),
+        ncols=ncols,
         fontsize=8.5,
         frameon=False,
     )

@@ -183,7 +183,8 @@ class NumKong(Rival):
 class _PynearMih:
     def __init__(self, d: int, substrings: int) -> None:
         self.index = importlib.import_module("pynear").MIHBinaryIndex(substrings)
-        self.radius = 0
+        self._substrings = substrings
+        self.flips = 0
         self.n = 0
 
     def add(self, xb: Codes) -> None:
@@ -191,7 +192,7 @@ class _PynearMih:
         self.index.set(xb)
 
     def search(self, xq: Codes, k: int) -> Answer:
-        I, D = self.index.searchKNN_arrays(xq, k, self.radius)
+        I, D = self.index.searchKNN_arrays(xq, k, self.flips * self._substrings)
         return np.minimum(D, _NO_DISTANCE).astype(np.int32), I
 
 
@@ -221,8 +222,8 @@ class PynearMih(Rival):
         return _PynearMih(d, self.substrings)
 
     def settings(self) -> list[Settings]:
-        """Radii that let each substring differ in no bit, in one, in two."""
-        return [{"radius": flips * self.substrings} for flips in (0, 1, 2)]
+        """As many bits of each substring may differ: the radius is that times their number."""
+        return [{"flips": flips} for flips in (0, 1, 2)]
 
     def threads(self, batch: int, threads: int) -> int:
         return 1
