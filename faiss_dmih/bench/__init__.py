@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from faiss_dmih.bench import rivals  # noqa: F401 (registers them)
 from faiss_dmih.bench.cells import Cell
 from faiss_dmih.bench.competitors import FAMILIES, Competitor
 from faiss_dmih.bench.protocol import Protocol

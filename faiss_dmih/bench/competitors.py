@@ -3,7 +3,7 @@
 A competitor is one way to build one index; `settings` lists the run-time options it is searched
 with, so that variants which differ in those only share the index. Competitors with one label share
 an index too. Every competitor gets the same codes and queries, and the same threads unless fewer
-make it faster.
+make it faster. Those of other libraries, which need not be installed, are in `rivals`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import faiss
+import numpy as np
 
 import faiss_dmih
+from faiss_dmih.bench.questions import Answer, Codes, Question, Within
 
 Settings = dict[str, int | str]
 
@@ -26,7 +28,14 @@ class Competitor(ABC):
     """Name by which it is selected."""
     by_default: ClassVar[bool] = True
     exact: ClassVar[bool]
-    """Whether its answers must equal IndexBinaryFlat's bit for bit."""
+    """Whether its answers must equal IndexBinaryFlat's bit for bit, or but for `own_order`."""
+    own_order: ClassVar[bool] = False
+    """Whether it has an order, and a choice among ties, of its own: see `Question.equivalent`."""
+    ranges: ClassVar[bool] = True
+    """Whether it has range search."""
+    by_query: ClassVar[bool] = False
+    """Whether its threads share out the queries of a call: a single one is answered by one of them,
+    but the others are woken and waited for, which is slow where cores are shared with others."""
 
     label: str
     """Name of this way to build. Competitors with the same label are given the same index."""
@@ -36,9 +45,23 @@ class Competitor(ABC):
         """The ways to build that are worth comparing for `n` codes of `d` bits."""
         return [cls()]
 
+    @classmethod
+    def missing(cls) -> str:
+        """Why it cannot take part here, such as a package that is not installed; else empty."""
+        return ""
+
+    @classmethod
+    def version(cls) -> str:
+        """Of the package it comes from, where that is another than FAISS and ours."""
+        return ""
+
     @abstractmethod
     def make(self, d: int) -> Any:
-        """A new, empty faiss.IndexBinary."""
+        """A new, empty faiss.IndexBinary, or what has its `add`, `search` and `range_search`."""
+
+    def certain(self, settings: Settings, question: Question) -> bool:
+        """Whether it must find everything that is asked for."""
+        return self.exact
 
     def settings(self) -> list[Settings]:
         """Run-time options, one dictionary for each variant."""
@@ -54,7 +77,7 @@ class Competitor(ABC):
 
     def threads(self, batch: int, threads: int) -> int:
         """Threads it is given for calls of `batch` queries where `threads` are allowed."""
-        return threads
+        return 1 if self.by_query and batch == 1 else threads
 
     @abstractmethod
     def memory(self, index: Any) -> tuple[int, str]:
@@ -76,14 +99,10 @@ class Flat(Competitor):
 
     family = label = "flat"
     exact = True
+    by_query = True
 
     def make(self, d: int) -> Any:
         return faiss.IndexBinaryFlat(d)
-
-    def threads(self, batch: int, threads: int) -> int:
-        # A single query is answered by one thread whatever their number, but the others are woken
-        # and waited for, which is slow where they share cores with other processes.
-        return 1 if batch == 1 else threads
 
     def memory(self, index: Any) -> tuple[int, str]:
         return index.ntotal * index.code_size, "structure: the codes"
@@ -156,6 +175,7 @@ class MultiHash(Competitor):
 
     family = "multihash"
     exact = False
+    own_order = True
 
     def __init__(self, nhash: int, b: int) -> None:
         self.nhash, self.b = nhash, b
@@ -173,6 +193,13 @@ class MultiHash(Competitor):
     def settings(self) -> list[Settings]:
         return [{"nflip": nflip} for nflip in (0, 1, 2)]
 
+    def certain(self, settings: Settings, question: Question) -> bool:
+        # Codes that differ in fewer than r bits differ in at most (r - 1) / nhash of them in one
+        # of the substrings. About the k nearest there is no such certainty.
+        if not isinstance(question, Within):
+            return False
+        return int(settings["nflip"]) >= (question.radius - 1) // self.nhash
+
     def memory(self, index: Any) -> tuple[int, str]:
         # Codes; in each table 8 bytes an id; for each bucket a hash node (next, key, vector: 40),
         # its slot in the array (8), and two malloc headers (16). Spare capacity is not counted.
@@ -188,6 +215,7 @@ class Hash(Competitor):
     family = "hash"
     by_default = False
     exact = False
+    by_query = True
 
     def __init__(self, b: int) -> None:
         self.b = b
@@ -217,6 +245,8 @@ class Hnsw(Competitor):
     family = "hnsw"
     by_default = False
     exact = False
+    by_query = True
+    ranges = False
     M = 16
 
     def __init__(self) -> None:
@@ -230,6 +260,58 @@ class Hnsw(Competitor):
 
     def memory(self, index: Any) -> tuple[int, str]:
         return len(faiss.serialize_index_binary(index)), "serialized size"
+
+
+class _Ivf:
+    """An IndexBinaryIVF that is made, and trained, when its codes are there."""
+
+    def __init__(self, d: int, nlist: int) -> None:
+        self._d, self._nlist = d, nlist
+        self.nprobe = 1
+
+    def add(self, xb: Codes) -> None:
+        nlist = max(1, min(self._nlist, len(xb) // 39))  # fewer codes a list: k-means complains
+        self.index = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(self._d), self._d, nlist)
+        stride = max(1, len(xb) // (64 * nlist))
+        self.index.train(np.ascontiguousarray(xb[::stride]))
+        self.index.add(xb)
+
+    def search(self, xq: Codes, k: int) -> Answer:
+        self.index.nprobe = self.nprobe
+        D, I = self.index.search(xq, k)
+        return D, I
+
+
+@register
+class Ivf(Competitor):
+    """FAISS's inverted file: codes by their nearest of `nlist` centres, `nprobe` of them looked at.
+
+    Training on 64 codes a list is part of what its `add` takes.
+    """
+
+    family = "ivf"
+    by_default = False
+    exact = False
+    by_query = True
+    ranges = False
+
+    def __init__(self, nlist: int) -> None:
+        self.nlist = nlist
+        self.label = f"ivf-{nlist}"
+
+    @classmethod
+    def configurations(cls, d: int, n: int) -> list[Competitor]:
+        """About sqrt(n) lists, a power of two."""
+        return [cls(2 ** round(math.log2(max(n, 2)) / 2))]
+
+    def make(self, d: int) -> Any:
+        return _Ivf(d, self.nlist)
+
+    def settings(self) -> list[Settings]:
+        return [{"nprobe": nprobe} for nprobe in (1, 8, 64)]
+
+    def memory(self, index: Any) -> tuple[int, str]:
+        return len(faiss.serialize_index_binary(index.index)), "serialized size"
 
 
 def apply(index: Any, settings: Settings) -> None:

@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from faiss_dmih.bench.cells import threads_text
 from faiss_dmih.bench.competitors import DmihAuto
 from faiss_dmih.bench.goals import REGRET
-from faiss_dmih.bench.report import QUIET
-from faiss_dmih.bench.results import BASELINE, CellResult, Measurement, Run, Spread
+from faiss_dmih.bench.report import QUIET, quantity
+from faiss_dmih.bench.results import BASELINE, CellResult, Chart, Measurement, Run, Spread
+from faiss_dmih.bench.standings import Standing, standings
 from faiss_dmih.data.errors import require
 
 _DMIH_COLOURS = {
@@ -30,23 +33,38 @@ _DMIH_MARKERS = {
 }
 _OTHER_COLOURS = ("#7B7B7B", "#B07AA1", "#8C6D31", "#E69F00", "#111111")
 _MARKERS = "osD^vP"
+_RECALLS = (0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
+SUITE_PLOTS = ("ranked.png",)
+"""What a suite comes to; to be seen first."""
 _PANEL_WIDTH, _PANEL_HEIGHT = 3.5, 2.7
+_LEGEND_LINES, _LEGEND_LINE = 6, 0.19
+"""Lines there is room for, and what a further one takes."""
 
 
 def write_plots(run: Run, folder: Path) -> list[Path]:
     """Write the plots; their paths.
 
     Of a grid: speedup.png and, for each batch size, recall_batch<size>.png (a set with fewer
-    queries than a batch has a smaller batch: sizes are matched by rank). Of a suite: suite.png,
-    and speedup_<data set>.png for each set on which more than one k was asked for.
+    queries than a batch has a smaller batch: sizes are matched by rank). Of a suite: ranked.png,
+    suite.png, speedup_<data set>.png for each set on which more than one k was asked for, and
+    <trial>_<i>.png for the charts of trials.
     """
-    if not run.cells:
+    if not run.cells and not any(trial.charts for trial in run.trials):
         return []
     matplotlib = require("matplotlib", "plotting")
     matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
     if run.suite:
-        return [_overview(run, folder / "suite.png"), *_speedups_by_dataset(run, folder)]
+        of_cells = []
+        if run.cells:
+            of_cells = [_overview(run, folder / "suite.png"), *_speedups_by_dataset(run, folder)]
+        if ranked := standings(run):
+            of_cells.insert(0, _ranked(run, ranked, folder / SUITE_PLOTS[0]))
+        return of_cells + [
+            _chart(run, chart, folder / f"{trial.name}_{i}.png")
+            for trial in run.trials
+            for i, chart in enumerate(trial.charts)
+        ]
     rows = _batch_rows(run)
     paths = [_speedup(run, rows, folder / "speedup.png")]
     for cells in rows:
@@ -55,11 +73,21 @@ def write_plots(run: Run, folder: Path) -> list[Path]:
     return paths
 
 
+def trial_of(run: Run, path: Path) -> str | None:
+    """Name of the trial that a plot is of, if it is one's."""
+    names = (trial.name for trial in run.trials)
+    return next((name for name in names if path.stem.rpartition("_")[0] == name), None)
+
+
 def _speedups_by_dataset(run: Run, folder: Path) -> list[Path]:
-    several = {key for key in map(_column, run.cells) if len(_ks(run, key)) > 1}
+    ks: dict[tuple[Any, ...], set[int]] = {}
+    for result in run.cells:
+        if result.cell.radius is None:
+            ks.setdefault((*_column(result), result.cell.batch), set()).add(result.cell.k)
+    several = {key for key, values in ks.items() if len(values) > 1}
     chosen: dict[str, list[CellResult]] = {}
     for result in run.cells:
-        if _column(result) in several and result.cell.radius is None:
+        if (*_column(result), result.cell.batch) in several and result.cell.radius is None:
             chosen.setdefault(result.cell.dataset, []).append(result)
     paths = []
     for dataset, cells in chosen.items():
@@ -68,11 +96,6 @@ def _speedups_by_dataset(run: Run, folder: Path) -> list[Path]:
         path = folder / f"speedup_{dataset}.png"
         paths.append(_speedup(replace(run, cells=cells), rows, path))
     return paths
-
-
-def _ks(run: Run, column: tuple[Any, ...]) -> set[int]:
-    """The k that were asked for in the cells of a column."""
-    return {r.cell.k for r in run.cells if _column(r) == column and r.cell.radius is None}
 
 
 def _column(result: CellResult) -> tuple[Any, ...]:
@@ -157,12 +180,15 @@ def _finish(figure: Any, axes: Iterable[Any], path: Path) -> Path:
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    width = figure.get_size_inches()[0]
+    width, height = figure.get_size_inches()
+    ncols = max(1, min(len(handles), int(width / 2.1)))
+    lines = -(-len(handles) // ncols)
+    figure.set_figheight(height + _LEGEND_LINE * max(0, lines - _LEGEND_LINES))
     figure.legend(
         list(handles.values()),
         list(handles),
         loc="outside lower center",
-        ncols=max(1, min(len(handles), int(width / 2.1))),
+        ncols=ncols,
         fontsize=8.5,
         frameon=False,
     )
@@ -347,3 +373,94 @@ def _goal_marks(run: Run, speeds: Any, regrets: Any) -> None:
         style = {"color": "black", "linewidth": 1.6, "linestyle": ":" if outcome.stretch else "-"}
         label = "stretch goal" if outcome.stretch else "goal for dmih-auto, or its regret"
         axis.plot([outcome.bound] * 2, [at - 0.42, at + 0.42], label=label, **style)
+
+
+def _ranked(run: Run, ranked: Sequence[Standing], path: Path) -> Path:
+    """All cells of a suite: speed-ups of dmih-auto from the worst to the best, and its regrets."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), layout="constrained")
+    heading = f"Suite {run.suite}: IndexDMIH, every cell, the worst on the left"
+    figure.suptitle(heading + _disturbed(run), fontsize=11)
+    datasets = _unique(r.cell.dataset for r in run.cells)
+    colours = {name: plt.get_cmap("tab20")(i % 20) for i, name in enumerate(datasets)}
+    lone = [s for s in ranked if s.result.cell.batch == 1]
+    halves = {
+        "one query at a time: times faster than flat": lone,
+        "in batches: times faster than flat": [s for s in ranked if s not in lone],
+    }
+    for axis, (title, some) in zip(axes, halves.items(), strict=False):
+        some.sort(key=lambda s: s.speedup.median)
+        goals = {s.goal.bound for s in some if s.goal}
+        _dots(axis, title, [(s.result.cell.dataset, s.speedup) for s in some], colours)
+        for bound in goals if len(goals) == 1 else ():
+            axis.axhline(bound, color="#B3261E", linewidth=1.2, linestyle="--", label="goal")
+    regrets = [(r.cell.dataset, r.regret) for r in run.cells if r.regret is not None]
+    regrets.sort(key=lambda pair: -pair[1].median)
+    _dots(axes[2], "time over that of the best engine: regret", regrets, colours)
+    for bound in {o.bound for o in run.outcomes if o.figure == REGRET}:
+        axes[2].axhline(bound, color="#B3261E", linewidth=1.2, linestyle="--", label="goal")
+    return _finish(figure, axes, path)
+
+
+def _dots(
+    axis: Any, title: str, points: Sequence[tuple[str, Spread]], colours: dict[str, Any]
+) -> None:
+    """One dot for each point, with its range, in their order."""
+    axis.set_title(title, fontsize=9.5)
+    axis.set_yscale("log")
+    for at, (dataset, value) in enumerate(points):
+        ends = [[value.median - value.min], [value.max - value.median]]
+        axis.errorbar(
+            [at],
+            [value.median],
+            yerr=ends,
+            fmt="o",
+            markersize=5,
+            elinewidth=0.7,
+            color=colours[dataset],
+            label=dataset,
+        )
+    axis.axhline(1, color="black", linewidth=1.0)
+    axis.set_xticks([])
+    axis.set_xlabel(f"{len(points)} cells")
+    axis.minorticks_off()
+    if points:
+        _ratio_axis(axis.yaxis)
+    axis.grid(True, which="major", axis="y", linewidth=0.3)
+
+
+def _chart(run: Run, chart: Chart, path: Path) -> Path:
+    """Curves of a trial; their points are named where there are few."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    figure, axis = plt.subplots(figsize=(8.5, 5), layout="constrained")
+    figure.suptitle(chart.title + _disturbed(run), fontsize=10)
+    colours = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#7B7B7B", "#E69F00")
+    for i, curve in enumerate(chart.curves):
+        middle = [y.median for y in curve.y]
+        ends = [[y.median - y.min for y in curve.y], [y.max - y.median for y in curve.y]]
+        style = {"color": colours[i % len(colours)], "marker": _MARKERS[i % len(_MARKERS)]}
+        axis.errorbar(curve.x, middle, yerr=ends, elinewidth=0.7, label=curve.name, **style)
+        for x, y, text in zip(curve.x, middle, curve.points, strict=False):
+            where = {"textcoords": "offset points", "xytext": (4, 4), "fontsize": 6.5}
+            axis.annotate(text, (x, y), color=style["color"], **where)
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    subs = (1.0,) if high / low > 200 else (1.0, 2.0, 5.0)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    if chart.scale == "recall":
+        nearly = 1.005  # that is at infinity
+        scales = (lambda x: -np.log10(nearly - np.minimum(x, 1)), lambda y: nearly - 10.0**-y)
+        axis.set_xscale("function", functions=scales)
+        axis.set_xticks([t for t in _RECALLS if t >= min(min(c.x) for c in chart.curves)])
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    elif chart.scale == "log":
+        axis.set_xscale("log")
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, chart.unit)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel(chart.x)
+    axis.set_ylabel(chart.y)
+    axis.grid(True, which="major", linewidth=0.3)
+    return _finish(figure, [axis], path)

@@ -8,9 +8,10 @@ A noisy machine drifts: frequency, neighbours, temperature. So competitors are i
    at that. The fastest look counts, lest a pause of the machine be taken for slowness.
 2. *Shares.* A round of all competitors is to cost what is left of `cell_seconds`, divided by
    `min_rounds`. Those that can answer all queries within an equal share do; what they leave is
-   shared by the slower ones, which answer fewer queries, never less than `floor`. How many is part
-   of the result. A call is not cut where a whole one takes less than `whole_seconds`: what a query
-   costs may depend on how many are asked together.
+   shared by the slower ones, which answer fewer queries, never less than `floor`, unless that many
+   alone would take more than `competitor_seconds`, if given: then as many as fit, 8 at least. How
+   many is part of the result. A call is not cut where a whole one takes less than `whole_seconds`:
+   what a query costs may depend on how many are asked together.
 3. *Rounds.* At least `min_rounds`, at most `max_rounds`, as many as fit into `cell_seconds`. Where
    even the floors take longer, rounds end after twice `cell_seconds`, at the earliest after one. A
    competitor that would take more than `competitor_seconds` in all, if given, sits out the rounds
@@ -137,12 +138,16 @@ def race(
         [0.0 if estimate is None else estimate * len(xq) for estimate in estimates],
         max(0.0, left) / protocol.min_rounds / (2 if protocol.warm_seconds else 1),
     )
-    for timing, estimate, seconds in zip(timings, estimates, shares, strict=True):
+    for i, (timing, estimate, seconds) in enumerate(zip(timings, estimates, shares, strict=True)):
         if estimate is None:
             continue
+        most = len(xq)
+        if protocol.competitor_seconds is not None and i > 0:
+            most = max(_FEW_QUERIES, int(protocol.competitor_seconds / estimate))
         whole = estimate * batch <= protocol.whole_seconds
         least = min(batch, len(xq)) if whole else 0
-        timing.nq = _queries_for(seconds, estimate, max(floor, least), len(xq), batch)
+        fewest = min(max(floor, least), most)
+        timing.nq = _queries_for(seconds, estimate, fewest, len(xq), batch)
         timing.loops = max(1, int(np.ceil(protocol.min_seconds / (estimate * timing.nq))))
 
     for round_number in range(protocol.max_rounds):

@@ -45,6 +45,13 @@ class Question(ABC):
         """Empty if both are equal bit for bit, else where they differ first."""
 
     @abstractmethod
+    def equivalent(self, answer: Answer, truth: Answer) -> str:
+        """The same for who has an order, and a choice among ties, of their own.
+
+        Distances of neighbours must be equal; ids within a radius must be the same ones.
+        """
+
+    @abstractmethod
     def recalls(self, answer: Answer, truth: Answer) -> tuple[float, float]:
         """Recall and distance recall; see `check`. `ValueError` for arrays of the wrong shape."""
 
@@ -70,6 +77,9 @@ class Nearest(Question):
 
     def difference(self, answer: Answer, truth: Answer) -> str:
         return check.difference(*answer, *truth)
+
+    def equivalent(self, answer: Answer, truth: Answer) -> str:
+        return check.difference(answer[0], truth[1], truth[0], truth[1])
 
     def recalls(self, answer: Answer, truth: Answer) -> tuple[float, float]:
         (D, I), (D_true, I_true) = answer, truth
@@ -104,6 +114,13 @@ class Within(Question):
 
     def difference(self, answer: Answer, truth: Answer) -> str:
         return check.range_difference(answer, truth)
+
+    def equivalent(self, answer: Answer, truth: Answer) -> str:
+        lims, D, I = answer
+        counts = np.diff(lims).astype(np.int64)
+        query = np.repeat(np.arange(len(counts)), counts)
+        order = np.lexsort((I, query))
+        return check.range_difference((lims, D[order], I[order]), truth)
 
     def recalls(self, answer: Answer, truth: Answer) -> tuple[float, float]:
         if answer[0].shape != truth[0].shape:

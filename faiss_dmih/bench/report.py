@@ -16,6 +16,7 @@ from faiss_dmih.bench.results import (
     Spread,
     TrialResult,
 )
+from faiss_dmih.bench.standings import Standing, rivals, standings
 
 
 def duration(seconds: float) -> str:
@@ -42,8 +43,10 @@ def _digits(value: float) -> str:
 _SHOW: dict[str, Callable[[float], str]] = {
     "s": duration,
     "x": ratio,
-    "/s": lambda value: f"{value:.3g}/s",
+    "/s": lambda value: f"{value:.3g}/s" if value >= 1e7 else f"{_digits(value)}/s",
     "%": lambda value: f"{100 * value:.0f} %",
+    "B": lambda value: f"{_digits(value)} B" if value < 10_000 else f"{value / 2**20:,.0f} MiB",
+    "": lambda value: f"{value:.2f}",
 }
 
 
@@ -105,6 +108,8 @@ def best_alone(result: CellResult) -> Measurement | None:
     return max(engines, key=lambda m: m.speedup.median if m.speedup else 0.0, default=None)
 
 
+WORST = 12
+"""How many of the worst cells the Markdown shows in front."""
 QUIET = 0.2
 """Cores kept busy by others up to which a run counts as undisturbed."""
 
@@ -144,7 +149,7 @@ def title(result: CellResult) -> str:
 def markdown(run: Run, images: list[str]) -> str:
     """The whole report; `images` are file names to show, relative to the report."""
     name = f", suite {run.suite}" if run.suite else ""
-    lines = [f"# faiss_dmih bench{name}", "", *_setting(run), ""]
+    lines = [f"# faiss_dmih bench{name}", "", *setting(run), ""]
     if disturbance(run):
         lines += [f"**{disturbance(run)}**", ""]
     failures = run.failures()
@@ -156,18 +161,28 @@ def markdown(run: Run, images: list[str]) -> str:
         lines += ["**Not measured:**", ""]
         lines += [f"- {', '.join(where)}: {why}" for why, where in skipped(run).items()]
         lines += [""]
+    if run.absent:
+        lines += ["**Took no part:**", ""]
+        lines += [f"- {family}: {why}" for family, why in run.absent.items()]
+        lines += [""]
     if run.outcomes:
         lines += ["## Goals", "", *goals_table(run.outcomes), ""]
+    if run.suite and (ranked := standings(run)):
+        lines += ["## The worst cells", "", *_cells(ranked[:WORST]), ""]
+        if beaten := [standing for standing in ranked if standing.beaten]:
+            lines += ["## Where others were faster, and found as much", "", *_cells(beaten), ""]
+        lines += ["## Competitors", "", *_rivals(run), ""]
     lines += [line for name in images for line in (f"![{name}]({name})", "")]
     for panel in panels(run):
         lines += [f"## {title(panel[0])}", "", *_panel(panel), ""]
     for trial in run.trials:
         lines += [f"## {trial.title}", "", *_trial(trial), ""]
-    lines += ["## Indexes", "", *_builds(run), "", "## How to read this", "", *_legend(run)]
+    lines += ["## Indexes", "", *_builds(run), "", "## How to read this", "", *legend(run)]
     return "\n".join(lines) + "\n"
 
 
-def _setting(run: Run) -> list[str]:
+def setting(run: Run) -> list[str]:
+    """Where, when and how long."""
     m = run.machine
     return [
         f"{m.date}. {m.cpu} ({' '.join(m.flags)}), {m.cores} of {m.cores_in_machine} cores, "
@@ -224,10 +239,44 @@ def goals_table(outcomes: Sequence[Outcome]) -> list[str]:
     return lines
 
 
+def _cells(ranked: Sequence[Standing]) -> list[str]:
+    lines = [
+        "| codes | asked | flat | dmih-auto | speed-up | regret | next best | its time |",
+        "|---|---|--:|--:|--:|--:|---|--:|",
+    ]
+    for s in ranked:
+        rival = "| " if s.rival is None else f"{s.rival.competitor} | {_median(s.rival.behind)}"
+        times = (
+            f"{_median(s.flat.seconds_per_query, 's')} | {_median(s.auto.seconds_per_query, 's')}"
+        )
+        ratios = f"{_median(s.speedup)} | {_median(s.result.regret)}"
+        lines.append(
+            f"| {s.result.cell.codes} | {s.result.cell.task} | {times} | {ratios} | {rival} |"
+        )
+    return lines
+
+
+def _median(spread: Spread | None, unit: str = "x") -> str:
+    return shown(spread, unit)[0]
+
+
+def _rivals(run: Run) -> list[str]:
+    lines = [
+        "| competitor | cells | its time over dmih-auto's | range | recall | lowest | certain in |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for r in rivals(run):
+        time, its_range = shown(r.behind, "x")
+        recall = f"{r.recall.median:.3f} | {r.recall.min:.3f}"
+        lines.append(f"| {r.name} | {r.cells} | {time} | {its_range} | {recall} | {r.exact} |")
+    return lines
+
+
 def _trial(trial: TrialResult) -> list[str]:
     if trial.error:
         return [f"**FAILED**: {trial.error}"]
-    lines = ["| | median | range |", "|---|--:|--:|"]
+    lines = [f"**{note}**\n" for note in trial.notes]
+    lines += ["| | median | range |", "|---|--:|--:|"]
     for figure in trial.figures:
         lines.append("| {} | {} | {} |".format(figure.what, *shown(figure.value, figure.unit)))
     return lines
@@ -256,7 +305,8 @@ def _builds(run: Run) -> list[str]:
     return lines
 
 
-def _legend(run: Run) -> list[str]:
+def legend(run: Run) -> list[str]:
+    """What the numbers mean, as Markdown's items."""
     p = run.protocol
     lines = [
         f"- All competitors take turns in one process (A B C A B C ...), {p.min_rounds} to "
@@ -264,15 +314,17 @@ def _legend(run: Run) -> list[str]:
         f"- Speed-up is the time of `{BASELINE}` (faiss.IndexBinaryFlat) over the competitor's, "
         "both of the same round; above 1 is faster than flat.",
         f"- All have the same threads, {run.threads} unless a heading says otherwise, but "
-        f"`{BASELINE}` has one for single queries: it uses no more there, and is slowed down by "
-        "waking them.",
+        f"`{BASELINE}` and others of FAISS have one for single queries: they use no more there, "
+        "and are slowed down by waking them.",
         f"- A slow competitor is timed on fewer queries, so that a cell takes about "
         f"{p.cell_seconds:g} s; the last column says how many.",
         "- recall@k counts returned ids that are among the exact answer's; distance recall@k "
         "counts returned codes no farther than the true k-th distance, so that any choice among "
         "ties is right.",
         "- Every answer of every round of IndexDMIH is compared with IndexBinaryFlat's bit for "
-        "bit, D and I; a difference fails the run.",
+        "bit, D and I; a difference fails the run. So are those of other exact competitors; where "
+        "they order ties by a rule of their own, distances alone (k-NN), or ids in any order "
+        "(range search).",
     ]
     if p.competitor_seconds is not None:
         lines.append(

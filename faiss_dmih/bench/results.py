@@ -56,7 +56,7 @@ class Measurement:
     family: str
     label: str
     exact: bool
-    """Whether it must answer as IndexBinaryFlat does, bit for bit."""
+    """Whether it must answer as IndexBinaryFlat does, bit for bit, or but for `own_order`."""
     settings: Settings
     threads: int
     success: bool
@@ -70,6 +70,10 @@ class Measurement:
     """Time of IndexBinaryFlat over its own, each in the same round."""
     recall: float | None = None
     distance_recall: float | None = None
+    behind: Spread | None = None
+    """Its own time over that of dmih-auto, each in the same round."""
+    own_order: bool = False
+    """Whether its order and its choice among ties are its own, and were not compared."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class CellResult:
                 "cell": Cell(**raw["cell"]),
                 "builds": [Build(**build) for build in raw["builds"]],
                 "measurements": [
-                    Measurement(**_with_spreads(m, "seconds_per_query", "speedup"))
+                    Measurement(**_with_spreads(m, "seconds_per_query", "speedup", "behind"))
                     for m in raw["measurements"]
                 ],
             }
@@ -113,9 +117,39 @@ class Figure:
     what: str
     value: Spread
     unit: str
-    """"s", "x" (a ratio), "/s", or "%" (of a limit, 1 being all of it)."""
+    """"s", "x" (a ratio), "/s", "%" (of a limit, 1 being all of it), "B" (bytes), or nothing."""
     goal: str = ""
     """Name of the goal that is set for it, if there is one."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one subject in a chart."""
+
+    name: str
+    x: list[float]
+    y: list[Spread]
+    points: list[str] = field(default_factory=list)
+    """What tells the points apart, if not their x; short, to be written beside them."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over the same axes; that of y is logarithmic."""
+
+    title: str
+    x: str
+    y: str
+    curves: list[Curve]
+    scale: str = "linear"
+    """That of x: linear, log, or recall, which gives most room to what is just below 1."""
+    unit: str = ""
+    """That of y, as figures have it."""
+
+    @classmethod
+    def read(cls, raw: dict[str, Any]) -> Chart:
+        curves = [Curve(**c | {"y": [Spread(**y) for y in c["y"]]}) for c in raw["curves"]]
+        return cls(**raw | {"curves": curves})
 
 
 @dataclass(frozen=True)
@@ -129,11 +163,15 @@ class TrialResult:
     bystanders: float | None = None
     error: str = ""
     """Of a wrong answer."""
+    charts: list[Chart] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What of it could not be measured here, and why."""
 
     @classmethod
     def read(cls, raw: dict[str, Any]) -> TrialResult:
         figures = [Figure(**_with_spreads(figure, "value")) for figure in raw["figures"]]
-        return cls(**raw | {"figures": figures})
+        charts = [Chart.read(chart) for chart in raw.get("charts", [])]
+        return cls(**raw | {"figures": figures, "charts": charts})
 
 
 @dataclass(frozen=True)
@@ -179,6 +217,8 @@ class Run:
     outcomes: list[Outcome] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     """Cells and trials that could not be measured here, and why."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """Competitors that could not take part here, and why."""
     reused: int = 0
     """How many of the cells and trials an earlier run has measured."""
 

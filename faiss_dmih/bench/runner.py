@@ -54,7 +54,10 @@ class Group:
         return {
             "cell": asdict(cell),
             "data": self.key,
-            "competitors": list(self.cells[cell]),
+            "competitors": [
+                " ".join(filter(None, (name, FAMILIES[name].version())))
+                for name in _present(self.cells[cell])
+            ],
             "protocol": asdict(self.protocol),
         }
 
@@ -83,6 +86,11 @@ def run(suite: Suite, *, archive: Archive | None = None, progress: Progress = no
     """
     started = time.perf_counter()
     result = Run(describe(), suite.protocol, suite.threads, suite.seed, suite=suite.name)
+    for family in {
+        name for group in suite.groups for names in group.cells.values() for name in names
+    }:
+        if why := FAMILIES[family].missing():
+            result.absent[family] = why
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(suite.threads)
     total = sum(len(group.cells) for group in suite.groups) + len(suite.trials)
@@ -102,6 +110,11 @@ def run(suite: Suite, *, archive: Archive | None = None, progress: Progress = no
         reused=sum(known),
         seconds=time.perf_counter() - started,
     )
+
+
+def _present(families: Sequence[str]) -> list[str]:
+    """Those who can take part here."""
+    return [name for name in families if not FAMILIES[name].missing()]
 
 
 def _run_group(
@@ -181,7 +194,8 @@ class _Contender:
             competitor=self.competitor.variant(settings),
             family=self.competitor.family,
             label=self.competitor.label,
-            exact=self.competitor.exact,
+            exact=self.competitor.certain(settings, cell.question),
+            own_order=self.competitor.own_order,
             settings=settings,
             threads=self.competitor.threads(cell.batch, cell.threads),
             success=False,
@@ -197,7 +211,7 @@ class _Contest:
         self._codes = group.load(progress)
         self._contenders = _build_all(
             self._codes,
-            list(dict.fromkeys(name for cell in cells for name in group.cells[cell])),
+            _present(list(dict.fromkeys(name for cell in cells for name in group.cells[cell]))),
             progress,
         )
         progress(f"asking {BASELINE} about {self._codes.name}", 0, 0)
@@ -228,11 +242,14 @@ class _Contest:
             for contender, _ in variants
         ]
         truth = self._truths[cell]
+        names = [contender.competitor.family for contender, _ in variants]
+        planner = timings[names.index(DmihAuto.family)] if DmihAuto.family in names else None
         measurements = [
             _judge(
                 contender.blank(settings, cell, timing.error),
                 timing,
                 timings[0],
+                planner,
                 truth,
                 cell.question,
             )
@@ -245,7 +262,7 @@ class _Contest:
             measurements,
             time.perf_counter() - started,
             cores,
-            _regret([c.competitor.family for c, _ in variants], timings),
+            _regret(names, timings),
         )
 
 
@@ -316,7 +333,12 @@ def _prepare(contender: _Contender, settings: Settings, cell: Cell) -> None:
 
 
 def _judge(
-    blank: Measurement, timing: Timing, baseline: Timing, truth: Answer, question: Question
+    blank: Measurement,
+    timing: Timing,
+    baseline: Timing,
+    planner: Timing | None,
+    truth: Answer,
+    question: Question,
 ) -> Measurement:
     """`blank` with what the timing says, and failed where an exact competitor was wrong."""
     if timing.error or not timing.seconds:
@@ -328,9 +350,8 @@ def _judge(
         return replace(blank, error=str(error))
     wrong = ""
     if blank.exact:
-        differences = (question.difference(answer, true) for answer in timing.answers)
-        wrong = next(filter(None, differences), "")
-    ratios = [b / own for b, own in zip(baseline.seconds, timing.seconds, strict=False)]
+        compare = question.equivalent if blank.own_order else question.difference
+        wrong = next(filter(None, (compare(answer, true) for answer in timing.answers)), "")
     return replace(
         blank,
         success=not wrong,
@@ -339,10 +360,17 @@ def _judge(
         rounds=len(timing.seconds),
         loops=timing.loops,
         seconds_per_query=Spread.of(timing.seconds),
-        speedup=Spread.of(ratios) if ratios else None,
+        speedup=_ratios(baseline, timing),
+        behind=None if planner is None else _ratios(timing, planner),
         recall=recall,
         distance_recall=distance_recall,
     )
+
+
+def _ratios(one: Timing, other: Timing) -> Spread | None:
+    """The times of one over those of the other, each of the same round."""
+    pairs = list(zip(one.seconds, other.seconds, strict=False))
+    return Spread.of([a / b for a, b in pairs]) if pairs else None
 
 
 def _regret(families: Sequence[str], timings: Sequence[Timing]) -> Spread | None:

@@ -7,10 +7,12 @@ The packaged ones lie in `suites/`, and `suites/core.toml` is the example to rea
 - `[protocol]`: any field of `protocol.Protocol`;
 - `[[group]]`: a data set with its parameters, and `cells`, each a table: `k` or `radius`, `batch`,
   `queries` (their kind), each one or several, every combination of which is a cell; `goal` and
-  `stretch`, the least speed-ups over flat that are asked of competitors. `threads`, `competitors`
+  `stretch`, the least speed-ups over flat that are asked of competitors; `ahead`, the least that
+  dmih-auto is to be faster than a competitor that finds everything. `threads`, `competitors`
   and `max_regret` may be given anew for a group or a cell, `seed` and `cell_seconds` for a group.
   Cells are measured and shown by kind, batch and k, however they are listed;
-- `[[build]]`, `[[growth]]`, `[[kernel]]`: what `trials` measures, with a `goal` table.
+- `[[build]]`, `[[growth]]`, `[[kernel]]`, `[[memory]]`, `[[scaling]]`, `[[approximate]]`: what
+  trials measure, with a `goal` table.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from faiss_dmih.bench.approximate import SWEEPS, ApproximateTrial
 from faiss_dmih.bench.cells import Cell
 from faiss_dmih.bench.competitors import FAMILIES, DmihAuto, DmihEngines, DmihMih, DmihScan
-from faiss_dmih.bench.goals import REGRET, Goal
+from faiss_dmih.bench.goals import REGRET, Goal, over
+from faiss_dmih.bench.memory import MemoryTrial
 from faiss_dmih.bench.protocol import Protocol
 from faiss_dmih.bench.runner import Group, Suite
+from faiss_dmih.bench.scaling import ScalingTrial
 from faiss_dmih.bench.sources import Source
 from faiss_dmih.bench.trials import BuildTrial, GrowthTrial, KernelTrial, Trial
 from faiss_dmih.data import (
@@ -168,6 +173,7 @@ _CELL: dict[str, Check] = {
     "batch": _some(_positive),
     "goal": _bounds(_SUBJECTS),
     "stretch": _bounds(_SUBJECTS),
+    "ahead": _bounds([*FAMILIES]),
     "threads": _positive,
     "competitors": _FAMILIES,
     "max_regret": _number,
@@ -209,6 +215,33 @@ _KERNEL: dict[str, Check] = {
     "rounds": _positive,
     "goal": _bounds(KernelTrial.GOALS),
 }
+_MEMORY: dict[str, Check] = {
+    **_SOURCE,
+    "threads": _positive,
+    "rounds": _positive,
+    "k": _positive,
+    "budgets": _some(_at_least(0)),
+    "goal": _bounds(MemoryTrial.GOALS),
+}
+_SCALING: dict[str, Check] = {
+    "bits": _bits,
+    "n": _some(_positive),
+    "batch": _some(_positive),
+    "threads": _positive,
+    "rounds": _positive,
+    "seed": _at_least(0),
+}
+_APPROXIMATE: dict[str, Check] = {
+    **_SOURCE,
+    "queries": _name,
+    "k": _positive,
+    "batch": _some(_positive),
+    "recall": _number,
+    "competitors": _some(_one_of([*SWEEPS])),
+    "threads": _positive,
+    "rounds": _positive,
+    "goal": _bounds(ApproximateTrial.GOALS),
+}
 _PROTOCOL: dict[str, Check] = {
     field.name: _positive if field.type == "int" else _number for field in fields(Protocol)
 }
@@ -220,6 +253,9 @@ _SUITE: dict[str, Check] = {
     "build": _tables,
     "growth": _tables,
     "kernel": _tables,
+    "memory": _tables,
+    "scaling": _tables,
+    "approximate": _tables,
 }
 
 
@@ -256,7 +292,7 @@ def _suite(name: str, raw: Table, file: str) -> Suite:
         group, its_goals = _group(raw_group, table, protocol, place)
         groups.append(group)
         goals += its_goals
-    for kind, make in (("build", _build), ("growth", _growth), ("kernel", _kernel)):
+    for kind, make in _TRIALS.items():
         for place, raw_trial in _places(table, kind, file):
             trial, bounds = make(raw_trial, table, place)
             trials.append(trial)
@@ -324,6 +360,10 @@ def _group(raw: Any, suite: Table, protocol: Protocol, place: str) -> tuple[Grou
 def _cells(table: Table, source: Source, name: str, place: str) -> Iterator[Cell]:
     if ("k" in table) == ("radius" in table):
         raise InputError(f"{place}: expected either k or radius")
+    if "radius" in table:
+        for family in table["competitors"]:
+            if not FAMILIES[family].ranges:
+                raise InputError(f"{place}: {family} has no range search; leave it out")
     kinds, batches = table.get("queries", [HELD_OUT]), table["batch"]
     for kind in kinds:
         if kind not in source.kinds:
@@ -344,6 +384,10 @@ def _cell_goals(cell: Cell, table: Table, place: str) -> Iterator[Goal]:
             if family not in table["competitors"]:
                 raise InputError(f"{place}, {key}: {family} is not among the competitors")
             yield Goal(*where, family, bound, stretch=key == "stretch")
+    for family, bound in table.get("ahead", {}).items():
+        if not {family, DmihAuto.family} <= {*table["competitors"]}:
+            raise InputError(f"{place}, ahead: {family} or dmih-auto is not among the competitors")
+        yield Goal(*where, over(family), bound)
     if "max_regret" in table and {DmihAuto.family, DmihEngines.family} <= {*table["competitors"]}:
         yield Goal(*where, REGRET, table["max_regret"])
 
@@ -377,3 +421,54 @@ def _growth(raw: Any, suite: Table, place: str) -> tuple[Trial, Bounds]:
 def _kernel(raw: Any, suite: Table, place: str) -> tuple[Trial, Bounds]:
     table = _checked(raw, _KERNEL, place, "bits")
     return KernelTrial(tuple(table["bits"]), table.get("rounds", 3)), table.get("goal", {})
+
+
+def _memory(raw: Any, suite: Table, place: str) -> tuple[Trial, Bounds]:
+    table = _checked(raw, _MEMORY, place, "dataset", "bits", "n", "budgets")
+    table.setdefault("nq", 256)
+    trial = MemoryTrial(
+        _source(table, suite, place),
+        (suite | table)["threads"],
+        table.get("rounds", 3),
+        table.get("k", 10),
+        tuple(table["budgets"]),
+    )
+    return trial, table.get("goal", {})
+
+
+def _scaling(raw: Any, suite: Table, place: str) -> tuple[Trial, Bounds]:
+    table = _checked(raw, _SCALING, place, "bits", "n", "batch")
+    both = suite | table
+    sizes = tuple(table["n"]), tuple(table["batch"])
+    rounds = table.get("rounds", 3)
+    return ScalingTrial(table["bits"], *sizes, both["threads"], rounds, both["seed"]), {}
+
+
+def _approximate(raw: Any, suite: Table, place: str) -> tuple[Trial, Bounds]:
+    table = _checked(raw, _APPROXIMATE, place, "dataset", "bits", "n", "k", "recall", "competitors")
+    source = _source(table, suite, place)
+    queries = table.get("queries", HELD_OUT)
+    if queries not in source.kinds:
+        known = ", ".join(source.kinds)
+        raise InputError(f"{place}, queries: expected one of {known}; got {queries!r}")
+    trial = ApproximateTrial(
+        source,
+        queries,
+        table["k"],
+        tuple(table.get("batch", [1, source.nq])),
+        table["recall"],
+        tuple(table["competitors"]),
+        (suite | table)["threads"],
+        table.get("rounds", 3),
+    )
+    return trial, table.get("goal", {})
+
+
+_TRIALS: dict[str, Callable[[Any, Table, str], tuple[Trial, Bounds]]] = {
+    "build": _build,
+    "growth": _growth,
+    "kernel": _kernel,
+    "memory": _memory,
+    "scaling": _scaling,
+    "approximate": _approximate,
+}

@@ -1,5 +1,7 @@
 """What is measured otherwise than by searches in rounds: building, growing, the kernels alone.
 
+`memory`, `scaling` and `approximate` have the trials that draw charts.
+
 A trial gives figures, each with its median and range over `rounds`. As everywhere, those who are
 compared take turns, and ratios are taken within a round.
 """
@@ -10,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import faiss
@@ -23,11 +25,13 @@ from faiss_dmih.bench.cells import threads_text
 from faiss_dmih.bench.competitors import DmihAuto, DmihMih, MultiHash
 from faiss_dmih.bench.machine import Bystanders
 from faiss_dmih.bench.questions import Answer, Codes
-from faiss_dmih.bench.results import Figure, Spread, TrialResult
+from faiss_dmih.bench.results import Chart, Figure, Spread, TrialResult
 from faiss_dmih.bench.sources import Source
 from faiss_dmih.data import PLANTED
 from faiss_dmih.data.files import Progress
 from faiss_dmih.data.synthetic import uniform
+
+SETTLE_SECONDS = 0.02
 
 
 class WrongAnswer(RuntimeError):
@@ -56,11 +60,42 @@ class Stopwatch:
         return Figure(what, Spread.of([s / t for s, t in pairs]), "x", goal)
 
 
+def seconds_per_query(
+    search: Callable[[Codes, int], Any], calls: Sequence[Codes], k: int, least: float = 0.05
+) -> float:
+    """Time of passes over `calls`, for `least` seconds or one pass, after one that is not timed.
+
+    There is a pause before: threads of whoever was asked last may still be spinning.
+    """
+    time.sleep(SETTLE_SECONDS)
+    for xq in calls:
+        search(xq, k)
+    passes, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < least or not passes:
+        for xq in calls:
+            search(xq, k)
+        passes += 1
+    return elapsed / (passes * sum(map(len, calls)))
+
+
+@dataclass
+class Findings:
+    """What a trial adds to, as it goes."""
+
+    figures: list[Figure] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, what: str, values: Sequence[float], unit: str, goal: str = "") -> None:
+        """A figure."""
+        self.figures.append(Figure(what, Spread.of(values), unit, goal))
+
+
 class Trial(ABC):
     """Has a `name` for files and a `title` for people."""
 
     GOALS: ClassVar[tuple[str, ...]]
-    """What lower bounds can be set for: figures carry one of these names."""
+    """What bounds can be set for: figures carry one of these names."""
 
     @property
     @abstractmethod
@@ -75,22 +110,30 @@ class Trial(ABC):
         """What the figures depend on, but for the machine and the build."""
 
     @abstractmethod
-    def figures(self, progress: Progress) -> list[Figure]:
+    def find(self, findings: Findings, progress: Progress) -> None:
         """Measure. Raises `WrongAnswer`, or `DataUnavailable`."""
 
     def run(self, progress: Progress) -> TrialResult:
-        """The figures, or what was wrong with the answers. Raises `DataUnavailable`."""
+        """What was found, or what was wrong with the answers. Raises `DataUnavailable`."""
         started, bystanders = time.perf_counter(), Bystanders()
         threads = faiss.omp_get_max_threads()
-        figures, error = list[Figure](), ""
+        found, error = Findings(), ""
         try:
-            figures = self.figures(progress)
+            self.find(found, progress)
         except WrongAnswer as wrong:
-            error = str(wrong)
+            found, error = Findings(), str(wrong)
         finally:
             faiss.omp_set_num_threads(threads)
-        seconds = time.perf_counter() - started
-        return TrialResult(self.name, self.title, figures, seconds, bystanders.cores(), error)
+        return TrialResult(
+            self.name,
+            self.title,
+            found.figures,
+            time.perf_counter() - started,
+            bystanders.cores(),
+            error,
+            found.charts,
+            found.notes,
+        )
 
 
 @dataclass(frozen=True)
@@ -118,7 +161,7 @@ class BuildTrial(Trial):
     def key(self) -> Key:
         return {**asdict(self), "source": self.source.key()}
 
-    def figures(self, progress: Progress) -> list[Figure]:
+    def find(self, findings: Findings, progress: Progress) -> None:
         codes = self.source.load(progress)
         auto, tables = DmihAuto(), DmihMih()
         others = MultiHash.configurations(codes.d, codes.n)
@@ -135,7 +178,8 @@ class BuildTrial(Trial):
             index = competitor.make(codes.d)
             with watch(f"{competitor.label}, {threads_text(threads)}"):
                 index.add(codes.xb)
-        figures = [watch.figure(name, name) for name in watch.seconds]
+        figures = findings.figures
+        figures += [watch.figure(name, name) for name in watch.seconds]
         for threads in self.threads:
             on = threads_text(threads)
             rivals = [watch.seconds[f"{other.label}, {on}"] for other in others]
@@ -149,7 +193,6 @@ class BuildTrial(Trial):
                 what = f"{mine.label}, {many} over {few}"
                 names = f"{mine.label}, {few}", f"{mine.label}, {many}"
                 figures.append(watch.ratio(what, *names, "threads"))
-        return figures
 
 
 @dataclass(frozen=True)
@@ -183,7 +226,7 @@ class GrowthTrial(Trial):
     def key(self) -> Key:
         return {**asdict(self), "source": self.source.key()}
 
-    def figures(self, progress: Progress) -> list[Figure]:
+    def find(self, findings: Findings, progress: Progress) -> None:
         codes = self.source.load(progress)
         faiss.omp_set_num_threads(self.threads)
         xq = codes.queries[PLANTED]
@@ -221,7 +264,7 @@ class GrowthTrial(Trial):
                 ask(what, bulk, truth)
 
         later = [f"after {many}", f"after {singly}", *further]
-        return [
+        findings.figures += [
             watch.figure("one add", "one add"),
             watch.figure(many, many),
             watch.ratio(f"{many}, time over that of one add", many, "one add"),
@@ -273,13 +316,12 @@ class KernelTrial(Trial):
     def key(self) -> Key:
         return asdict(self)
 
-    def figures(self, progress: Progress) -> list[Figure]:
-        figures = []
+    def find(self, findings: Findings, progress: Progress) -> None:
         for step, d in enumerate(self.bits):
             progress(f"kernels, {d} bits", step, len(self.bits))
             speeds = [_engine.kernel_speeds(d) for _ in range(self.rounds)]
             fold, row = f"batches, {d} bits", f"lone queries, {d} bits"
-            figures += [
+            findings.figures += [
                 _figure(f"{fold}: distances", speeds, lambda s: 1e9 * s["block"] / s["fold"], "/s"),
                 _figure(
                     f"{fold}: part of the vector units' peak",
@@ -300,7 +342,6 @@ class KernelTrial(Trial):
                     "row",
                 ),
             ]
-        return figures
 
 
 def _figure(

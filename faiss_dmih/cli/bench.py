@@ -16,6 +16,7 @@ from faiss_dmih.bench import FAMILIES, Group, Protocol, Suite, read_suite, run, 
 from faiss_dmih.bench.archive import Archive, identity
 from faiss_dmih.bench.cells import grid
 from faiss_dmih.bench.cuda.device import CudaDevice
+from faiss_dmih.bench.html import html
 from faiss_dmih.bench.machine import describe
 from faiss_dmih.bench.plots import write_plots
 from faiss_dmih.bench.report import markdown
@@ -144,9 +145,9 @@ def bench(
 
     Measures one real data set and synthetic codes (uniform, planted, clustered), or what --suite
     says, or an NVIDIA GPU; prints tables and writes bench.json, bench.md, plots and, on the CPU,
-    one JSON file per cell into --out. Exit status: 0 if all answers are right, whether goals are
-    met or not; 1 if any differs from IndexBinaryFlat's; 2 for options that cannot be used, and
-    where there is no GPU.
+    bench.html (all of it in one file) and one JSON file per cell into --out. Exit status: 0 if all
+    answers are right, whether goals are met or not; 1 if any differs from IndexBinaryFlat's; 2 for
+    options that cannot be used, and where there is no GPU.
     """
     console, errors = Console(), Console(stderr=True)
     try:
@@ -201,8 +202,10 @@ def bench(
     plots = write_plots(result, out)
     with atomic_write(out / "bench.md") as file:
         file.write(markdown(result, [path.name for path in plots]).encode())
+    with atomic_write(out / "bench.html") as file:
+        file.write(html(result, plots).encode())
     show_run(console, result)
-    names = ", ".join(["bench.json", "bench.md", *(path.name for path in plots)])
+    names = ", ".join(["bench.json", "bench.md", "bench.html", *(path.name for path in plots)])
     earlier = f" ({result.reused} results of an earlier run)" if result.reused else ""
     console.print(
         f"{result.seconds:.0f} s{earlier}. Wrote {names} and cells/ to {out}/",

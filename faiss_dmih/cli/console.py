@@ -59,6 +59,8 @@ def show_run(console: Console, run: Run) -> None:
     for why, where in skipped(run).items():
         what = where[0] if len(where) == 1 else f"{len(where)} cells"
         console.print(Text("not measured: ", style="bold yellow") + Text(f"{what}: {why}"))
+    for family, why in run.absent.items():
+        console.print(Text("left out: ", style="bold yellow") + Text(f"{family}: {why}"))
     for failure in run.failures():
         show_error(console, failure)
 

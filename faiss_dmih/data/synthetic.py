@@ -120,6 +120,24 @@ def _clustered(
     return xb, {HELD_OUT: xq}
 
 
+@_generator("zipf-clusters", HELD_OUT)
+def _zipf_clusters(
+    n: int, nq: int, d: int, rng: np.random.Generator, *, clusters: int = 4096
+) -> tuple[Codes, Queries]:
+    """Clusters of very different sizes: the i-th has a share of the codes in proportion to 1 / i.
+
+    Codes and queries are a cluster's centre with each bit inverted with probability 1/8.
+    """
+    share = 1 / np.arange(1, clusters + 1)
+    centres = uniform(clusters, d, rng)
+    out = centres[rng.choice(clusters, n + nq, p=share / share.sum())]
+    for start in range(0, n + nq, _CHUNK):
+        block = out[start : start + _CHUNK]
+        # A bit of the product of three fair ones is set with probability 1/8.
+        block ^= np.bitwise_and.reduce(rng.integers(0, 256, (3, *block.shape), dtype=np.uint8))
+    return out[:n], {HELD_OUT: out[n:]}
+
+
 @_generator("perceptual", HELD_OUT, NEAR_DUPLICATE)
 def _perceptual(
     n: int,

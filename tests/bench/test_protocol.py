@@ -172,6 +172,15 @@ def test_the_baseline_stays_however_long_it_takes(xq):
     assert len(other.seconds) == 1
 
 
+def test_one_that_is_hopelessly_slow_answers_what_fits_but_for_the_baseline(xq):
+    protocol = replace(QUICK, min_queries=40, competitor_seconds=3.0)
+    track = Track()
+    entrants = [("flat", 0.25), ("slow", 0.25), ("slower", 1.0), ("fast", 1e-4)]
+    timings = track.race([track.entrant(*e) for e in entrants], xq, protocol=protocol)
+    assert [timing.nq for timing in timings] == [40, 12, 8, 40]
+    assert min(len(timing.seconds) for timing in timings) >= 1
+
+
 def test_a_pause_of_the_machine_is_not_taken_for_slowness(xq):
     track = Track()
     inner = track.entrant("A", 1e-4)

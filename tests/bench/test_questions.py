@@ -97,3 +97,18 @@ def test_answers_to_other_queries_are_refused(codes, flat):
 
 def test_questions_have_names():
     assert (Nearest(10).text, Within(31).text) == ("k = 10", "radius 31")
+
+
+def test_another_order_is_equivalent_and_other_codes_are_not(codes, flat):
+    for question in (Nearest(7), Within(3)):
+        truth = question.put_to(flat)(codes[1])
+        *lims, D, I = (array.copy() for array in truth)
+        if lims:
+            for first, last in zip(lims[0], lims[0][1:], strict=False):
+                D[first:last], I[first:last] = D[first:last][::-1], I[first:last][::-1]
+        else:
+            I[D[:, -1:] == D] = 0  # another choice among ties
+        assert question.difference((*lims, D, I), truth)
+        assert question.equivalent((*lims, D, I), truth) == ""
+        D.flat[5] += 1
+        assert "differs from IndexBinaryFlat" in question.equivalent((*lims, D, I), truth)

@@ -281,7 +281,31 @@ def test_range_searches_are_measured_and_checked():
         assert names["dmih-auto"].speedup.median > 0
     near = by_name(result.cells[2])
     assert 0 < near["multihash-7x9-nflip0"].recall < 1
+    # At a distance below 20 one of seven substrings differs in 19 / 7 bits at most.
+    assert [near[f"multihash-7x9-nflip{i}"].exact for i in range(3)] == [False, False, True]
     assert "| radius | competitor |" in markdown(result, [])
+
+
+def test_who_is_not_installed_is_left_out_and_said_so(monkeypatch, tmp_path):
+    archive = Archive(tmp_path, {}, reuse=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(DmihScan, "missing", classmethod(lambda cls: "not on this planet"))
+        result = quick_run(families=["dmih-auto", "dmih-scan"], archive=archive)
+        assert result.failures() == []
+        assert result.absent == {"dmih-scan": "not on this planet"}
+        assert all(list(by_name(r)) == ["flat", "dmih-auto"] for r in result.cells)
+        assert "not on this planet" in markdown(result, [])
+    # Once it is there, its cells are measured anew.
+    result = quick_run(families=["dmih-auto", "dmih-scan"], archive=archive)
+    assert (result.reused, result.absent) == (0, {})
+
+
+def test_others_are_held_against_the_planner(result):
+    for cell in result.cells:
+        names = by_name(cell)
+        assert names["dmih-auto"].behind == Spread(1.0, 1.0, 1.0)
+        both = names["flat"].behind, names["dmih-auto"].speedup
+        assert both[0] == both[1]
 
 
 def test_a_range_search_that_lies_is_caught(monkeypatch):

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from faiss_dmih.bench import Cell, read_suite, suites
+from faiss_dmih.bench.approximate import ApproximateTrial
 from faiss_dmih.bench.goals import REGRET
+from faiss_dmih.bench.memory import MemoryTrial
 from faiss_dmih.bench.protocol import Protocol
+from faiss_dmih.bench.scaling import ScalingTrial
+from faiss_dmih.bench.sources import Source
 from faiss_dmih.bench.suite import FOLDER
 from faiss_dmih.data import DATASETS, InputError
 
@@ -59,6 +63,33 @@ calls = 2
 [[kernel]]
 bits = [64, 256]
 goal = { fold = 0.7 }
+"""
+CHARTED = """
+threads = 2
+seed = 5
+
+[[memory]]
+dataset = "learned"
+bits = 64
+n = 500
+budgets = [0, 8]
+goal = { bytes = 1 }
+
+[[scaling]]
+bits = 64
+n = [100, 200]
+batch = [1, 16]
+
+[[approximate]]
+dataset = "uniform"
+bits = 64
+n = 500
+nq = 32
+queries = "planted"
+k = 10
+recall = 0.9
+competitors = ["hnsw", "ivf"]
+goal = { ahead = 1 }
 """
 
 
@@ -254,6 +285,44 @@ def test_growth_needs_planted_queries(file):
         read_suite(file(text=text))
 
 
+def test_trials_with_charts_are_what_their_tables_say(file):
+    suite = read_suite(file(text=CHARTED))
+    codes = Source("uniform", bits=64, n=500, nq=32, seed=5)
+    assert suite.trials == [
+        MemoryTrial(Source("learned", bits=64, n=500, nq=256, seed=5), 2, 3, 10, (0, 8)),
+        ScalingTrial(64, (100, 200), (1, 16), 2, 3, seed=5),
+        ApproximateTrial(codes, "planted", 10, (1, 32), 0.9, ("hnsw", "ivf"), 2, 3),
+    ]
+    assert [(goal.figure, goal.bound) for goal in suite.goals] == [("bytes", 1), ("ahead", 1)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("budgets = [0, 8]\n", "", "[[memory]] 1: the key 'budgets' is missing"),
+        ("budgets = [0, 8]", "budgets = -1", "[[memory]] 1, budgets: expected a whole number of"),
+        ('"planted"', '"new"', "[[approximate]] 1, queries: expected one of held-out, planted;"),
+        ('"hnsw"', '"multihash"', "[[approximate]] 1, competitors: expected one of hnsw, ivf, use"),
+        ("batch = [1, 16]", "k = 1", "[[scaling]] 1: unknown key 'k'"),
+    ],
+)
+def test_a_typo_in_their_tables_is_one_clear_error(file, old, new, message):
+    with pytest.raises(InputError) as caught:
+        read_suite(file(old, new, text=CHARTED))
+    assert message in str(caught.value)
+
+
+def test_who_is_to_be_left_behind_takes_part(file):
+    with_rival = 'radius = 31, batch = 1024, competitors = ["dmih-auto", "multihash"]'
+    ahead = f"{with_rival}, ahead = {{ multihash = 10 }}"
+    goals = read_suite(file("radius = 31, batch = 1024", ahead)).goals
+    assert [g.bound for g in goals if g.figure == "over multihash"] == [10, 10]
+    with pytest.raises(InputError, match="cell 1, ahead: numkong or dmih-auto is not among"):
+        read_suite(file("radius = 31, batch = 1024", ahead.replace("{ multihash", "{ numkong")))
+    with pytest.raises(InputError, match="cell 1: hnsw has no range search; leave it out"):
+        read_suite(file("radius = 31, batch = 1024", with_rival.replace("multihash", "hnsw")))
+
+
 def test_an_empty_suite_is_refused(file):
     with pytest.raises(InputError, match="measures nothing"):
         read_suite(file(text="seed = 1"))
@@ -261,7 +330,7 @@ def test_an_empty_suite_is_refused(file):
 
 def test_names_and_paths():
     assert "core" in suites()
-    with pytest.raises(InputError, match="unknown suite 'cor'; known are core"):
+    with pytest.raises(InputError, match="unknown suite 'cor'; known are core, full"):
         read_suite("cor")
     with pytest.raises(InputError, match=r"nowhere\.toml: cannot be read"):
         read_suite("nowhere.toml")

@@ -55,6 +55,7 @@ def test_a_run_writes_everything_and_exits_0(home):
     assert {path.name for path in out.iterdir()} == {
         "bench.json",
         "bench.md",
+        "bench.html",
         "cells",
         "recall_batch1.png",
         "recall_batch20.png",

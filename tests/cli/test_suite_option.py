@@ -107,7 +107,9 @@ def test_a_suite_writes_everything_and_missed_goals_are_no_failure(home):
     assert {path.name for path in out.iterdir()} == {
         "bench.json",
         "bench.md",
+        "bench.html",
         "cells",
+        "ranked.png",
         "suite.png",
         "speedup_uniform.png",
     }

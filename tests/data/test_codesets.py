@@ -111,6 +111,16 @@ def test_learned_codes_are_few_and_unbalanced():
     assert nearest.max() < 16
 
 
+def test_zipf_clusters_have_very_different_sizes():
+    codes = synthetic_codes("zipf-clusters", bits=256, n=5000, nq=100, seed=0, clusters=10)
+    near = distances(codes.queries[HELD_OUT], codes.xb) < 80
+    # Two codes of a cluster differ in 2 / 8 * 7 / 8 of the bits, others in half.
+    sizes = np.unique(near.sum(axis=1)) / 5000
+    share = 1 / np.arange(1, 11) / sum(1 / np.arange(1, 11))
+    assert sizes.max() == pytest.approx(share[0], rel=0.1)
+    assert sizes.min() < share[5]
+
+
 def test_equal_codes_are_equal():
     codes = synthetic_codes("equal", bits=64, n=100, nq=10, seed=0)
     assert len(np.unique(codes.xb, axis=0)) == 1
