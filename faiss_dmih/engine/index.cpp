@@ -71,6 +71,20 @@ const Buffer<uint32_t>& Segment::slots_by_id() const {
     return slots_by_id_;
 }
 
+void Segment::copy_rows(uint64_t* out, const Control& control) const {
+    for (uint32_t slot = 0; slot < slots; ++slot) {
+        control.poll(slot);
+        const uint64_t* const code = codes.data() + size_t(slot) * words;
+        if (map.ids.empty()) {
+            std::copy_n(code, words, out + size_t(slot) * words);
+            continue;
+        }
+        const auto [begin, end] = map.list(slot);
+        for (uint32_t i = begin; i < end; ++i)
+            std::copy_n(code, words, out + size_t(map.ids[i]) * words);
+    }
+}
+
 Index::Change::Change(Index& index, const Control& control)
     : index_(index), visit_(index.gate_, Gate::Visit::kAlone, control) {
     if (index.mapped())
@@ -183,6 +197,11 @@ void Index::copy_rows(size_t first_segment, const Bits* gone, uint64_t* out,
     const auto stays = [&](uint64_t id) { return gone == nullptr || !(*gone)[id]; };
     for (size_t s = first_segment; s < segments_.size(); ++s) {
         const Segment& old = *segments_[s];
+        if (gone == nullptr) {
+            old.copy_rows(out, control);
+            out += old.n * words;
+            continue;
+        }
         const Buffer<uint32_t> slot_of = slots_by_id(old.map, old.n, control);
         for (uint32_t i = 0; i < old.n; ++i) {
             control.poll(i);

@@ -54,6 +54,9 @@ struct Segment {
     // It costs what it did in `other`, which this one is left of.
     void take_item_ns(const Segment& other);
 
+    // In the order of the ids.
+    void copy_rows(uint64_t* out, const Control& control) const;
+
     // Of single ids. The first call makes an array of all, which is kept.
     uint32_t slot_of(uint32_t id) const { return map.ids.empty() ? id : slots_by_id()[id]; }
     size_t slots_by_id_bytes() const { return slots_by_id_bytes_.load(std::memory_order_relaxed); }
