@@ -32,8 +32,10 @@ def check(name: str, architecture: str) -> None:
             assert needs.local == 0, f"{name} {kernel} {defines} {architecture}: {needs}"
 
 
-@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
-@pytest.mark.parametrize("name", kernels.files())
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [(name, arch) for name in kernels.files() for arch in nvrtc.architectures(name)],
+)
 def test_kernels(name: str, architecture: str) -> None:
     check(name, architecture)
 

@@ -48,7 +48,8 @@ constexpr const char* kOpNames[] = {
     "__syncwarp",        "__shfl_sync",         "__shfl_up_sync",    "__shfl_down_sync",
     "__shfl_xor_sync",   "__ballot_sync",       "__all_sync",        "__any_sync",
     "__match_any_sync",  "__reduce_add_sync",   "__reduce_min_sync", "__reduce_max_sync",
-    "__reduce_and_sync", "__reduce_or_sync",    "__reduce_xor_sync",
+    "__reduce_and_sync", "__reduce_or_sync",    "__reduce_xor_sync", "a warp's instruction",
+    "an mbarrier",       "wgmma.wait_group",
 };
 
 uint64_t mix(uint64_t x) {  // splitmix64
@@ -124,6 +125,14 @@ struct Arena {
     }
 };
 
+// Of a thread: a copy that is under way, and how many groups had been committed before it.
+struct Copy {
+    void* to;
+    const void* from;
+    unsigned bytes;
+    unsigned group;
+};
+
 Arena static_arena, dynamic_arena;
 void* dynamic_memory;
 
@@ -131,7 +140,9 @@ Context scheduler;
 std::vector<char*> stacks;
 std::vector<Thread> threads;
 std::vector<Warp> warps;
-std::vector<Thread*> ready;  // random access: the next one is drawn
+std::vector<std::vector<Copy>> copies;  // by thread
+std::vector<unsigned> copy_groups;      // committed
+std::vector<Thread*> ready;             // random access: the next one is drawn
 unsigned alive, at_barrier;
 uint64_t sleeps;
 Random random_bits;
@@ -239,7 +250,8 @@ std::string who_waits_where(const Warp* warp = nullptr) {
                 others.push_back(t);
             }
         }
-        const std::string mask = first.op < Op::syncwarp ? "" : format("mask 0x%08x", first.mask);
+        const bool of_warp = first.op >= Op::syncwarp && first.op <= Op::together;
+        const std::string mask = of_warp ? format("mask 0x%08x", first.mask) : "";
         text += "; threads " + ranges(numbers) + " wait at " +
                 kOpNames[static_cast<size_t>(first.op)] + "(" + mask + ") in " + place(first.at);
         left = others;
@@ -345,6 +357,15 @@ void try_meeting(Warp& warp, uint32_t mask) {
         case Op::ballot: common = ballot; break;
         case Op::all: common = ballot == members; break;
         case Op::any: common = ballot != 0; break;
+        case Op::together: {
+            if (members != ~0u) stop(block_name() + ": lanes have exited" + who_waits_where(&warp));
+            void* lanes[kWarp];
+            for_lanes(members, [&](unsigned lane) {
+                lanes[lane] = reinterpret_cast<void*>(warp.lanes[lane].value);
+            });
+            first->together(lanes);
+            break;
+        }
         default:
             if (op >= Op::reduce_add) common = reduced(warp, members, op, first->argument != 0);
     }
@@ -386,6 +407,8 @@ void start_threads() {
     const size_t count = size_t{block_size.x} * block_size.y * block_size.z;
     threads.assign(count, Thread{});
     warps.assign((count + kWarp - 1) / kWarp, Warp{});
+    copies.assign(count, {});
+    copy_groups.assign(count, 0);
     ready.clear();
     for (unsigned i = 0; i < count; i++) {
         Thread& t = threads[i];
@@ -574,6 +597,11 @@ uint64_t meet_warp(Op op, uint32_t mask, uint64_t value, uint32_t argument, unsi
     return me.result;
 }
 
+void meet_warp_together(Together together, void* mine, Site at) {
+    self->together = together;
+    meet_warp(Op::together, ~0u, reinterpret_cast<uint64_t>(mine), 0, kWarp, at);
+}
+
 void before_access(const volatile void* volatile_address, size_t bytes, Access kind) {
     if (!self) return;
     if ((random_bits() & 15) == 0) {
@@ -590,6 +618,47 @@ void before_access(const volatile void* volatile_address, size_t bytes, Access k
                            std::max(block_started, self->warp->synced), now, self->number});
         if (!race.empty()) stop(block_name() + ": " + race + variable_at(memory, address));
         return;
+    }
+}
+
+namespace {
+
+void finish(const Copy& copy) {
+    before_access(copy.from, copy.bytes, Access::read);
+    before_access(copy.to, copy.bytes, Access::write);
+    std::memcpy(copy.to, copy.from, copy.bytes);
+}
+
+}  // namespace
+
+void copy_async(void* to, const void* from, unsigned bytes, Site at) {
+    if ((bytes != 4 && bytes != 8 && bytes != 16) || reinterpret_cast<uintptr_t>(to) % bytes ||
+        reinterpret_cast<uintptr_t>(from) % bytes) {
+        fail("cp.async takes 4, 8 or 16 bytes, aligned to as many", at);
+    }
+    const Copy copy{to, from, bytes, copy_groups[self->number]};
+    if (random_bits() & 1) {
+        finish(copy);
+    } else {
+        copies[self->number].push_back(copy);
+    }
+}
+
+void commit_copies() {
+    copy_groups[self->number]++;
+}
+
+void wait_for_copies(unsigned left) {
+    // finish() may let other threads go first, who have copies of their own.
+    std::vector<Copy>& mine = copies[self->number];
+    const unsigned groups = copy_groups[self->number];
+    for (size_t i = 0; i < mine.size();) {
+        if (mine[i].group + left < groups) {
+            finish(mine[i]);
+            mine.erase(mine.begin() + static_cast<std::ptrdiff_t>(i));
+        } else {
+            i++;
+        }
     }
 }
 
