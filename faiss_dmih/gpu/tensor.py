@@ -88,7 +88,17 @@ MMA = Scanner(
     pair_clocks=lambda words: _steps(words) / 64,  # four instructions of 16 x 8 in 8 clocks
     capabilities=range(80, 100),
 )
-TENSOR = (MMA,)
+WGMMA = Scanner(
+    name="scan_wgmma",
+    threads=384,
+    queries=128,
+    blocks=1,
+    rows_by_words=dict.fromkeys((0, 1, 2, 4, 8), 256),
+    shared_bytes=lambda words: 8192 * 4 + 4096 * _steps(words),
+    pair_clocks=lambda words: _steps(words) / 79,  # 207 clocks for 64 x 256
+    capabilities=range(90, 91),
+)
+TENSOR = (WGMMA, MMA)
 """The better ones first."""
 
 

@@ -6,7 +6,9 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "races.hpp"
@@ -125,14 +127,6 @@ struct Arena {
     }
 };
 
-// Of a thread: a copy that is under way, and how many groups had been committed before it.
-struct Copy {
-    void* to;
-    const void* from;
-    unsigned bytes;
-    unsigned group;
-};
-
 Arena static_arena, dynamic_arena;
 void* dynamic_memory;
 
@@ -140,9 +134,7 @@ Context scheduler;
 std::vector<char*> stacks;
 std::vector<Thread> threads;
 std::vector<Warp> warps;
-std::vector<std::vector<Copy>> copies;  // by thread
-std::vector<unsigned> copy_groups;      // committed
-std::vector<Thread*> ready;             // random access: the next one is drawn
+std::vector<Thread*> ready;  // random access: the next one is drawn
 unsigned alive, at_barrier;
 uint64_t sleeps;
 Random random_bits;
@@ -167,6 +159,13 @@ void reserve_stacks(size_t count) {
         stacks.push_back(static_cast<char*>(stack));
     }
 }
+
+// Of async.hpp.
+void start_async();
+void check_async_exit(unsigned thread);
+template <class Threads>
+void meet_clocks(const Threads& members);
+const uint64_t* seen_by(unsigned thread);
 
 // Leaves the running thread; it goes on when it has been drawn from `ready`.
 void reschedule() {
@@ -279,6 +278,10 @@ void open_barrier() {
             stop(block_name() + ": different barriers" + who_waits_where());
         count += t.value != 0;
     }
+    std::vector<unsigned> members;
+    for (const Thread& t : threads)
+        if (!t.exited) members.push_back(t.number);
+    meet_clocks(members);
     block_synced = ++now;
     const Op op = first->op;
     const uint64_t result = op == Op::syncthreads_count ? count
@@ -349,7 +352,12 @@ void try_meeting(Warp& warp, uint32_t mask) {
         }
     }
     const Op op = first->op;
-    if (op == Op::syncwarp) warp.synced = ++now;
+    if (op == Op::syncwarp) {
+        std::vector<unsigned> numbers;
+        for_lanes(members, [&](unsigned lane) { numbers.push_back(warp.lanes[lane].number); });
+        meet_clocks(numbers);
+        warp.synced = ++now;
+    }
     uint32_t ballot = 0;
     for_lanes(members, [&](unsigned lane) { ballot |= (warp.lanes[lane].value != 0) << lane; });
     uint64_t common = 0;
@@ -389,6 +397,7 @@ void run_thread() {
     kernel->invoke(kernel_arguments);
     Thread& me = *self;
     Warp& warp = *me.warp;
+    check_async_exit(me.number);
     me.exited = true;
     sleeps = 0;
     alive--;
@@ -407,8 +416,7 @@ void start_threads() {
     const size_t count = size_t{block_size.x} * block_size.y * block_size.z;
     threads.assign(count, Thread{});
     warps.assign((count + kWarp - 1) / kWarp, Warp{});
-    copies.assign(count, {});
-    copy_groups.assign(count, 0);
+    start_async();
     ready.clear();
     for (unsigned i = 0; i < count; i++) {
         Thread& t = threads[i];
@@ -615,50 +623,10 @@ void before_access(const volatile void* volatile_address, size_t bytes, Access k
         const std::string race =
             memory.access(address, bytes, kind,
                           {shared ? block_started : launched, block_started, block_synced,
-                           std::max(block_started, self->warp->synced), now, self->number});
+                           std::max(block_started, self->warp->synced), now, self->number,
+                           shared ? seen_by(self->number) : nullptr, nullptr});
         if (!race.empty()) stop(block_name() + ": " + race + variable_at(memory, address));
         return;
-    }
-}
-
-namespace {
-
-void finish(const Copy& copy) {
-    before_access(copy.from, copy.bytes, Access::read);
-    before_access(copy.to, copy.bytes, Access::write);
-    std::memcpy(copy.to, copy.from, copy.bytes);
-}
-
-}  // namespace
-
-void copy_async(void* to, const void* from, unsigned bytes, Site at) {
-    if ((bytes != 4 && bytes != 8 && bytes != 16) || reinterpret_cast<uintptr_t>(to) % bytes ||
-        reinterpret_cast<uintptr_t>(from) % bytes) {
-        fail("cp.async takes 4, 8 or 16 bytes, aligned to as many", at);
-    }
-    const Copy copy{to, from, bytes, copy_groups[self->number]};
-    if (random_bits() & 1) {
-        finish(copy);
-    } else {
-        copies[self->number].push_back(copy);
-    }
-}
-
-void commit_copies() {
-    copy_groups[self->number]++;
-}
-
-void wait_for_copies(unsigned left) {
-    // finish() may let other threads go first, who have copies of their own.
-    std::vector<Copy>& mine = copies[self->number];
-    const unsigned groups = copy_groups[self->number];
-    for (size_t i = 0; i < mine.size();) {
-        if (mine[i].group + left < groups) {
-            finish(mine[i]);
-            mine.erase(mine.begin() + static_cast<std::ptrdiff_t>(i));
-        } else {
-            i++;
-        }
     }
 }
 
@@ -685,6 +653,8 @@ void* static_shared(const char* name, size_t bytes, size_t alignment) {
 void* dynamic_shared() {
     return dynamic_memory;
 }
+
+#include "async.hpp"
 
 }  // namespace shim
 

@@ -99,6 +99,17 @@ SHIM_EXPORT void copy_async(void* to, const void* from, unsigned bytes, Site at)
 SHIM_EXPORT void commit_copies();
 SHIM_EXPORT void wait_for_copies(unsigned left);
 
+// As the PTX instructions of these names; async.hpp.
+SHIM_EXPORT void mbarrier_init(void* address, unsigned count, Site at);
+SHIM_EXPORT void mbarrier_arrive(void* address, Site at);
+SHIM_EXPORT void mbarrier_wait(void* address, unsigned parity, Site at);
+SHIM_EXPORT void fence_proxy_async();
+SHIM_EXPORT unsigned shared_address(const void* p, Site at);
+SHIM_EXPORT void wgmma_fence();
+SHIM_EXPORT void wgmma(int* d, uint64_t a, uint64_t b, bool add, Site at);
+SHIM_EXPORT void wgmma_commit();
+SHIM_EXPORT void wgmma_wait(unsigned left, Site at);
+
 // Before an access to memory: sometimes another thread goes first. Fails if the access races.
 enum class Access : uint8_t { read, write, atomic };
 SHIM_EXPORT void before_access(const volatile void* address, size_t bytes, Access kind);
