@@ -33,6 +33,8 @@ class Scanner:
     threads: int
     queries: int
     """Of a block."""
+    together: int
+    """Queries that take as long as one of them."""
     blocks: int
     """On a multiprocessor at a time."""
     rows_by_words: dict[int, int]
@@ -54,7 +56,7 @@ class Scanner:
 
     def clocks(self, words: int, nq: int) -> float:
         """Of a multiprocessor, for one row and nq queries."""
-        return float(-(-nq // self.queries) * self.queries * self.pair_clocks(words))
+        return float(-(-nq // self.together) * self.together * self.pair_clocks(words))
 
 
 def _steps(words: int) -> int:
@@ -72,6 +74,7 @@ POPC = Scanner(
     name="scan",
     threads=256,
     queries=32,
+    together=1,
     blocks=4,
     rows_by_words={0: 256, 1: 1024, 2: 1024, 4: 512, 8: 256},
     shared_bytes=lambda words: 8 * words * 32,
@@ -82,6 +85,7 @@ MMA = Scanner(
     name="scan_mma",
     threads=256,
     queries=128,
+    together=128,
     blocks=2,
     rows_by_words=dict.fromkeys((0, 1, 2, 4), 128),
     shared_bytes=_mma_shared,
@@ -92,6 +96,7 @@ WGMMA = Scanner(
     name="scan_wgmma",
     threads=384,
     queries=128,
+    together=128,
     blocks=1,
     rows_by_words=dict.fromkeys((0, 1, 2, 4, 8), 256),
     shared_bytes=lambda words: 8192 * 4 + 4096 * _steps(words),

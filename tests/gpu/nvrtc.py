@@ -79,8 +79,16 @@ def architectures(name: str) -> tuple[str, ...]:
     return kernels.architectures(name) or ARCHITECTURES
 
 
+def has_disassembler() -> bool:
+    """Whether NVIDIA's wheel of nvdisasm is installed."""
+    try:
+        return importlib.metadata.files("nvidia-cuda-nvdisasm") is not None
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
 def disassembly(cubin: bytes) -> str:
-    """SASS. Raises PackageNotFoundError where NVIDIA's wheel of nvdisasm is not installed."""
+    """SASS, by nvdisasm."""
     files = importlib.metadata.files("nvidia-cuda-nvdisasm") or []
     (program,) = (str(file.locate()) for file in files if file.name == "nvdisasm")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
