@@ -67,7 +67,6 @@ __device__ __forceinline__ void scan_tiled(const Work& work, u64* memory,
     const u32* const queries = reinterpret_cast<const u32*>(memory);
 
     deal<kQueries, kRows>(work, [&](const Share& share) {
-        __syncthreads();  // the queries of the last share have been read
         for (int i = static_cast<int>(threadIdx.x); i < kQueries * 2 * steps; i += kThreads) {
             const int q = i / (2 * steps), word = i % (2 * steps);
             const u64* const from = row_at(work.queries, share.todo[min(q, share.n - 1)], words);

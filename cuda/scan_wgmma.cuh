@@ -36,35 +36,43 @@ constexpr int kStage = 2 * kPlane;                // rows, complements
 constexpr int kQueryPlane = 2 * kQueries;         // words
 constexpr u32 kCoreMatrix = 128;                  // bytes: 8 rows of a plane
 
-// Places that are filled and emptied in turn, with a barrier for each of both.
+// Stages are filled and emptied in turn, with a barrier for each of both. A share's queries are
+// written before its first stage is said to be full, and `queries_read` tells when they may be
+// overwritten.
 struct Ring {
-    u64 *full, *empty;
-    u32 places;
-    u32 turn;
+    u64 *full, *empty, *queries_read;
+    u32 turn, shares;
 
-    __device__ __forceinline__ u32 place() const { return turn % places; }
-    __device__ __forceinline__ u32 parity() const { return turn / places % 2; }
-    // Who fills: waits until the place is empty; says that this warp has filled its part of it.
+    __device__ __forceinline__ u32 stage() const { return turn % kStages; }
+    __device__ __forceinline__ u32 parity() const { return turn / kStages % 2; }
+    // Of those who fill, by each warp.
     __device__ __forceinline__ void wait_until_empty() const {
-        mbarrier_wait(&empty[place()], parity() ^ 1);
+        mbarrier_wait(&empty[stage()], parity() ^ 1);
     }
     __device__ __forceinline__ void filled() {
         fence_proxy_async();
         __syncwarp();
-        if (threadIdx.x % 32 == 0) mbarrier_arrive(&full[place()]);
+        if (threadIdx.x % 32 == 0) mbarrier_arrive(&full[stage()]);
         turn++;
     }
-    // Who empties.
-    __device__ __forceinline__ void wait_until_full() const {
-        mbarrier_wait(&full[place()], parity());
+    __device__ __forceinline__ void wait_until_queries_are_read() {
+        mbarrier_wait(queries_read, shares++ % 2 ^ 1);
     }
-    __device__ __forceinline__ void emptied(u32 which) const {
-        if (threadIdx.x % 32 == 0) mbarrier_arrive(&empty[which]);
+    // Of those who empty.
+    __device__ __forceinline__ void wait_until_full() const {
+        mbarrier_wait(&full[stage()], parity());
+    }
+    // The stage of the turn before.
+    __device__ __forceinline__ void emptied() const {
+        if (threadIdx.x % 32 == 0) mbarrier_arrive(&empty[(turn - 1) % kStages]);
+    }
+    __device__ __forceinline__ void read_queries() const {
+        if (threadIdx.x % 32 == 0) mbarrier_arrive(queries_read);
     }
 };
 
 // What a thread fetches of a step: two words of each of two rows, kGroup apart. Beyond the last row
-// the last again, beyond the last word zeros (a query has zeros there).
+// the last again, beyond the last word anything.
 struct Fetched {
     ulonglong2 words[kRows / kGroup];
 
@@ -76,7 +84,7 @@ struct Fetched {
 #if kWords > 0 && kWords % 2 == 0
             words[r] = *reinterpret_cast<const ulonglong2*>(from);
 #else
-            words[r] = {from[0], 2 * step + 1 < row_words(work.words) ? from[1] : 0};
+            words[r] = {from[0], from[2 * step + 1 < row_words(work.words) ? 1 : 0]};
 #endif
         }
     }
@@ -90,13 +98,9 @@ struct Fetched {
     }
 };
 
-struct Rings {
-    Ring stages, queries;
-};
-
 // The first warpgroup: the queries of a share, and every step of every tile.
 __device__ __forceinline__ void feed(const Work& work, const Share& share, u64* stages,
-                                     u64* queries, Rings& rings) {
+                                     u64* queries, Ring& ring) {
     const int words = row_words(work.words), steps = steps_of(words);
     const u32 total = (share.end - share.begin) * static_cast<u32>(steps);
     u32 slot = work.first + share.begin * kRows;  // of what is fetched next
@@ -112,7 +116,7 @@ __device__ __forceinline__ void feed(const Work& work, const Share& share, u64* 
     };
 #pragma unroll
     for (Fetched& one : ahead) fetch(one);
-    rings.queries.wait_until_empty();
+    ring.wait_until_queries_are_read();
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < kQueries * 2 * steps; i += kGroup) {
         const int q = i / (2 * steps), word = i % (2 * steps);
@@ -121,14 +125,12 @@ __device__ __forceinline__ void feed(const Work& work, const Share& share, u64* 
         to[0] = word < words ? ~from[word] : 0;
         to[kQueryPlane] = word_or_zero(from, word, words);
     }
-    rings.queries.filled();
-    Ring& ring = rings.stages;
     for (u32 i = 0; i < total; i += kStages) {
 #pragma unroll
         for (u32 j = 0; j < kStages; j++) {
             if (i + j >= total) break;
             ring.wait_until_empty();
-            ahead[j].put(stages + ring.place() * kStage);
+            ahead[j].put(stages + ring.stage() * kStage);
             ring.filled();
             fetch(ahead[j]);
         }
@@ -138,19 +140,17 @@ __device__ __forceinline__ void feed(const Work& work, const Share& share, u64* 
 // The others: 64 queries each.
 template <class Collector>
 __device__ __forceinline__ void multiply(const Work& work, const Share& share, const u64* stages,
-                                         const u64* queries, Rings& rings,
+                                         const u64* queries, Ring& ring,
                                          const Collector& collector) {
     const int steps = steps_of(work.words);
     const int warp = static_cast<int>(threadIdx.x / 32) % 4;
     const int first = (static_cast<int>(threadIdx.x) / kGroup - 1) * 64;  // of its queries
     Pair pair(share, first + 16 * warp + static_cast<int>(threadIdx.x % 32) / 4);
-    rings.queries.wait_until_full();
-    Ring& ring = rings.stages;
     int d[kAccumulators];
     for (u32 tile = share.begin; tile < share.end; tile++) {
         pair.look_up(collector);  // on its way while the tensor cores work
         for (int step = 0; step < steps; step++) {
-            const u32 stage = ring.place();
+            const u32 stage = ring.stage();
             ring.wait_until_full();
             wgmma_fence();
             wgmma(
@@ -160,16 +160,15 @@ __device__ __forceinline__ void multiply(const Work& work, const Share& share, c
             wgmma_commit();
             if (step > 0) {
                 wgmma_wait_for_others();
-                ring.emptied((ring.turn - 1) % kStages);
+                ring.emptied();
             }
             ring.turn++;
         }
         wgmma_wait(d);
-        ring.emptied((ring.turn - 1) % kStages);
+        ring.emptied();
         collect(work, collector, d, work.first + tile * kRows, pair);
     }
-    rings.queries.emptied(0);
-    rings.queries.turn++;
+    ring.read_queries();
 }
 
 // Calls the collector as scan.cuh's does. `memory`: kStages * kStage words, then for each step the
@@ -177,23 +176,25 @@ __device__ __forceinline__ void multiply(const Work& work, const Share& share, c
 template <class Collector>
 __device__ __forceinline__ void scan_pipelined(const Work& work, u64* memory,
                                                const Collector& collector) {
-    __shared__ u64 full[kStages + 1];
-    __shared__ u64 empty[kStages + 1];
-    if (threadIdx.x <= kStages) {
-        mbarrier_init(&full[threadIdx.x], kGroup / 32);       // a warp of the first group each
+    __shared__ u64 full[kStages];
+    __shared__ u64 empty[kStages];
+    __shared__ u64 queries_read[1];
+    if (threadIdx.x < kStages) {
+        mbarrier_init(&full[threadIdx.x], kGroup / 32);       // by each warp of the first group
         mbarrier_init(&empty[threadIdx.x], 2 * kGroup / 32);  // and of the others
     }
+    if (threadIdx.x == 0) mbarrier_init(queries_read, 2 * kGroup / 32);
     __syncthreads();
-    Rings rings{{full, empty, kStages, 0}, {full + kStages, empty + kStages, 1, 0}};
+    Ring ring{full, empty, queries_read, 0, 0};
     u64* const queries = memory + kStages * kStage;
     if (threadIdx.x < kGroup) {
         fewer_registers<kFeeding>();
         deal<kQueries, kRows>(
-            work, [&](const Share& share) { feed(work, share, memory, queries, rings); });
+            work, [&](const Share& share) { feed(work, share, memory, queries, ring); });
     } else {
         more_registers<kMultiplying>();
         deal<kQueries, kRows>(work, [&](const Share& share) {
-            multiply(work, share, memory, queries, rings, collector);
+            multiply(work, share, memory, queries, ring, collector);
         });
     }
 }

@@ -87,6 +87,7 @@ EDGES = [
     ("few bits", 512, 257, 70),
     ("complements", 1024, 130, 20),
     ("uniform", 4096, 140, 40),
+    ("uniform", 64, 5300, 9),  # more tiles in a share than stages
 ]
 
 
