@@ -20,7 +20,7 @@ constexpr u32 kRowsA = 64, kRowsB = 256;
 // planes of kRowsA units, then B's of kRowsB. Adds the counts of all steps, all elements, of all
 // warpgroups to sum[0]. 256 threads, 32 * (kRowsA + kRowsB) bytes of dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(256) wgmma_rate(int steps, u64* __restrict__ sum) {
-    extern __shared__ __align__(16) u32 operands[];
+    extern __shared__ __align__(128) u32 operands[];
     for (u32 i = threadIdx.x; i < 8 * (kRowsA + kRowsB); i += 256) operands[i] = mixed(i);
     fence_proxy_async();
     __syncthreads();

@@ -61,6 +61,7 @@ struct Ring {
     // Of those who empty.
     __device__ __forceinline__ void wait_until_full() const {
         mbarrier_wait(&full[stage()], parity());
+        __syncwarp();  // who has waited longer than others: wgmma takes whole warps
     }
     // The stage of the turn before.
     __device__ __forceinline__ void emptied() const {

@@ -9,6 +9,6 @@
 // 8 * (kStages * kStage + steps * 2 * kQueryPlane) bytes, steps being half the words, rounded up.
 extern "C" __global__ void __launch_bounds__(384, 1)
     scan_wgmma_knn(WORK_PARAMETERS, u32 k, FOUND_PARAMETERS, LISTS_PARAMETERS) {
-    extern __shared__ __align__(16) u64 memory[];
+    extern __shared__ __align__(128) u64 memory[];
     scan_pipelined(WORK, memory, Nearest{FOUND, LISTS, k});
 }
