@@ -64,11 +64,12 @@ __device__ __forceinline__ int smallest(const int (&d)[kCount], int half) {
 template <int kCount, class Collector>
 __device__ __forceinline__ void collect(const Work& work, const Collector& collector,
                                         const int (&d)[kCount], u32 slot, const Pair& pair) {
-    const bool near = smallest(d, 0) <= pair.bound[0] || smallest(d, 1) <= pair.bound[1];
-    if (!__any_sync(~0u, near)) return;
+    const bool near[2] = {smallest(d, 0) <= pair.bound[0], smallest(d, 1) <= pair.bound[1]};
+    if (!__any_sync(~0u, near[0] || near[1])) return;
     u32 hit = 0;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
+        if (!near[half]) continue;  // mostly all lanes of a warp but one or two
         u64 within = 0;
 #pragma unroll
         for (int i = 0; i < kCount / 2; i++)

@@ -52,8 +52,10 @@ class GpuIndexDMIH(PythonIndexBinary):
     What is on the device is answered on the device, by torch tensors to torch and otherwise by CuPy
     arrays, on the caller's current stream; ``search`` then returns without waiting for the device,
     up to k = 2048 with any CuPy and above with CuPy 14. ``range_search`` waits to learn the size of
-    its answer, and ``add``, ``remove_ids`` and ``compact`` do where they rebuild. Streams need no
-    care but for the caller's own arrays: searches see all changes made before them.
+    its answer, and ``add``, ``remove_ids`` and ``compact`` do where they rebuild. The first batch
+    that is scanned on tensor cores waits, too: their kernels are compared with the others before
+    they are used. Streams need no care but for the caller's own arrays: searches see all changes
+    made before them.
 
     Where FAISS is installed this is a ``faiss.IndexBinary``, and FAISS's composites hold it. The
     engine is CuPy (``pip install 'faiss-dmih[cuda13]'``); codes of one index are on one device:
