@@ -8,37 +8,15 @@
 // A pair of w words takes 2w POPC, 2w LOP3, about w IADD3, and its share of one minimum, one
 // compare and one bit: 4 lanes a clock for POPC, 16 for the others, so POPC is the limit, 16 pairs
 // of 64 bits per 2 clocks and SM. A row is read from memory once per kQueries queries.
-//
-// Work is dealt out by (chunk of rows, tile of queries), chunks first: blocks that run at a time
-// read the same rows, which the L2 cache serves, and every chunk begins with the bounds that the
-// chunks before have left. The number of queries is known to the device only (probing may have
-// answered some), hence the loop over work in a grid of fixed size.
 #pragma once
 
-#include "rows.cuh"
+#include "work.cuh"
 
 constexpr int kThreads = 256;
 constexpr int kQueries = 32;
 constexpr int kRows = kWords == 1 || kWords == 2 ? 4 : kWords == 4 ? 2 : 1;
 constexpr int kUnrolled = kWords == 8 ? 2 : kWords == 4 ? 4 : 8;  // queries; more spill registers
 constexpr u32 kTile = kThreads * kRows;
-
-struct Work {
-    const u64* rows;
-    u32 first, last;  // slots
-    int words;
-    const u64* queries;
-    const u32* todo;  // numbers of queries, *n_todo of them
-    const u32* n_todo;
-};
-
-#define WORK_PARAMETERS                                                                            \
-    const u64 *__restrict__ rows, u32 first, u32 last, int words, const u64 *__restrict__ queries, \
-        const u32 *__restrict__ todo, const u32 *__restrict__ n_todo
-#define WORK                                            \
-    Work {                                              \
-        rows, first, last, words, queries, todo, n_todo \
-    }
 
 // The rows that a thread compares, kThreads apart from `at` on; beyond the last, the last again.
 struct Rows {
@@ -110,21 +88,13 @@ template <class Collector>
 __device__ __forceinline__ void scan(const Work& work, u64* tile, const Collector& collector) {
     __shared__ int bounds[kQueries];
     __shared__ u32 hit[kQueries];
-    const u32 n_todo = *work.n_todo;
-    if (n_todo == 0 || work.first >= work.last) return;
     const int words = row_words(work.words);
-    const u32 tiles = (n_todo + kQueries - 1) / kQueries;
-    const u32 row_tiles = (work.last - work.first + kTile - 1) / kTile;
-    // Four rounds of work, so that the last one leaves few blocks without.
-    const u32 chunks = min(row_tiles, (4 * gridDim.x + tiles - 1) / tiles);
-    for (u64 item = blockIdx.x; item < u64{tiles} * chunks; item += gridDim.x) {
-        const u32 chunk = static_cast<u32>(item / tiles);
-        const u32* const todo = work.todo + item % tiles * kQueries;
-        const int n = static_cast<int>(min(u64{kQueries}, n_todo - item % tiles * kQueries));
+    deal<kQueries, kTile>(work, [&](const Share& share) {
+        const u32* const todo = share.todo;
+        const int n = share.n;
         for (int i = threadIdx.x; i < kQueries * words; i += kThreads)
             tile[i] = i < n * words ? row_at(work.queries, todo[i / words], words)[i % words] : 0;
-        const u32 end = static_cast<u32>(u64{row_tiles} * (chunk + 1) / chunks);
-        for (u32 t = static_cast<u32>(u64{row_tiles} * chunk / chunks); t < end; t++) {
+        for (u32 t = share.begin; t < share.end; t++) {
             const u32 at = work.first + t * kTile + threadIdx.x;
             const Rows mine(work, at);  // on their way while the bounds are looked up
             if (threadIdx.x < kQueries) {
@@ -151,7 +121,7 @@ __device__ __forceinline__ void scan(const Work& work, u64* tile, const Collecto
                 if (hit[q] != 0) collector.tighten(todo[q]);
             __syncthreads();
         }
-    }
+    });
 }
 
 // The same by the shortest way, for comparison: a thread per pair, everything from memory.

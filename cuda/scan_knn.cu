@@ -12,34 +12,8 @@
 //
 // How many slots are found per query, of n, when the first bound comes from a sample of s, and R
 // rows are under way at a time: about k * (R / s + ln(n / s)). Each costs three atomics in L2.
-#include "found.cuh"
+#include "nearest.cuh"
 #include "scan.cuh"
-
-namespace {
-
-struct Nearest {
-    Found found;
-    Lists lists;
-    u32 k;
-
-    // By __ldcg: other SMs change it.
-    __device__ __forceinline__ int bound_of(u32 query) const { return __ldcg(&found.bound[query]); }
-    __device__ __forceinline__ void add(u32 query, int distance, u32 slot) const {
-        const u32 weight = lists.weight(slot);
-        if (weight == 0) return;
-        atomicAdd(&found.hist_of(query)[distance], weight);
-        found.keep(query, atomicAdd(&found.count[query], 1u), distance, slot);
-    }
-    // By a whole warp.
-    __device__ __forceinline__ void tighten(u32 query) const {
-        // One lane's look: the bound may change between two.
-        const int most = __shfl_sync(~0u, bound_of(query), 0);
-        const Kth kth = found.kth(query, most, k);
-        if (threadIdx.x % 32 == 0) atomicMin(&found.bound[query], kth.distance);
-    }
-};
-
-}  // namespace
 
 // Of the slots [first, last). Grid of any size, kThreads threads, 8 * words * kQueries bytes of
 // dynamic shared memory.

@@ -3,23 +3,8 @@
 // Range search by comparing everything: scan.cuh with a bound that stays. Costs as scan_knn.cu's,
 // and for each answer 8 bytes written and an atomic on one counter, which L2 does at one a clock or
 // so: 1e9 answers/s (derived, not measured).
-#include "hits.cuh"
 #include "scan.cuh"
-
-namespace {
-
-struct Within {
-    Hits hits;
-    int most;
-
-    __device__ __forceinline__ int bound_of(u32) const { return most; }
-    __device__ __forceinline__ void add(u32 query, int distance, u32 slot) const {
-        hits.add(query, distance, slot);
-    }
-    __device__ __forceinline__ void tighten(u32) const {}
-};
-
-}  // namespace
+#include "within.cuh"
 
 // All codes of the slots [first, last) at a distance of at most `most`. Launched as scan_knn.
 extern "C" __global__ void __launch_bounds__(256, 4)

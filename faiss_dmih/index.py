@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from faiss_dmih import _engine
+from faiss_dmih import _engine, gpu_counters
 from faiss_dmih._index_binary import IndexBinary, SearchParameters
 from faiss_dmih.codes import check_d, host_array
 from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode
@@ -497,7 +497,7 @@ def set_simd_level(level: str) -> None:
         raise ValueError(f"no SIMD level {level!r} on this processor: expected one of {known}")
 
 
-def stats() -> dict[str, int]:
+def stats() -> dict[str, Any]:
     """What searches have done since the start or ``reset_stats()``, over all indexes.
 
     Counted: queries; probes (buckets looked up); candidates (entries met in buckets); compared (of
@@ -507,13 +507,18 @@ def stats() -> dict[str, int]:
     Nanoseconds that passed on the threads that called: select_ns (which ids a selector selects,
     gathering few codes), probe_ns, scan_ns, budget_ns (searches with ``max_codes``), answer_ns
     (ordering what was found, looking up ids).
+
+    ``gpu``, once there were searches on a GPU: ``queries`` by engine (popc, mma, wgmma, probe), and
+    ``not_on_tensor_cores``: why batches that were meant for tensor cores were not given to them.
     """
-    return _engine.stats()
+    on_gpu = gpu_counters.stats()
+    return {**_engine.stats(), **({"gpu": on_gpu} if on_gpu else {})}
 
 
 def reset_stats() -> None:
     """Sets the counters of ``stats()`` to zero."""
     _engine.reset_stats()
+    gpu_counters.reset_stats()
 
 
 def _as_array(x: Any) -> Any:

@@ -8,6 +8,7 @@ from numbers import Integral
 
 MODES = ("auto", "mih", "scan")
 ENGINES = ("auto", "scan", "probe")
+GPU_ENGINES = (*ENGINES, "tensor")
 MAX_SUBSTRING_BITS = 26
 
 
@@ -18,10 +19,10 @@ def check_mode(mode: str) -> str:
     return mode
 
 
-def check_engine(engine: str) -> str:
-    """`engine`, if it is one of ENGINES; otherwise ValueError."""
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
+def check_engine(engine: str, engines: Sequence[str] = ENGINES) -> str:
+    """`engine`, if it is one of `engines`; otherwise ValueError."""
+    if engine not in engines:
+        raise ValueError(f"unknown engine {engine!r}: expected one of {', '.join(engines)}")
     return engine
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faiss_dmih.gpu.kernels import CudaLauncher, Launcher, cupy
+from faiss_dmih.gpu.tensor import TensorCores
 
 Array = Any
 """An array of the device: of `Device.xp`."""
@@ -27,6 +28,9 @@ class Device(Protocol):
     number: int
     launcher: Launcher
     multiprocessors: int
+    compute_capability: int
+    """90 is 9.0."""
+    tensor_cores: TensorCores
     shared_memory: int
     """Bytes of shared memory that a block may have."""
     unsorted_k: int
@@ -88,11 +92,13 @@ class CudaDevice:
         self.launcher: Launcher = CudaLauncher()
         with self._cupy.cuda.Device(number) as device:
             attributes = device.attributes
+            self.compute_capability = int(device.compute_capability)
             self._kept = _stream_of_what_is_kept(number)
             self._changed = self._cupy.cuda.Event(disable_timing=True)
         self.multiprocessors = int(attributes["MultiProcessorCount"])
         self.shared_memory = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self.unsorted_k = 2048
+        self.tensor_cores = _tensor_cores(number)
 
     @property
     def xp(self) -> Any:
@@ -231,6 +237,12 @@ class _ForeignStream:
 
     def __cuda_stream__(self) -> tuple[int, int]:
         return 0, self._pointer
+
+
+@cache
+def _tensor_cores(number: int) -> TensorCores:
+    """What is known of them, to all indexes on the device."""
+    return TensorCores()
 
 
 @cache

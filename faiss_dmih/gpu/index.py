@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from faiss_dmih import gpu_counters
 from faiss_dmih.codes import check_codes, check_layout
 from faiss_dmih.gpu import masks, tables
 from faiss_dmih.gpu.device import Array, CudaDevice, Device
 from faiss_dmih.gpu.front import cheapest_cuts
 from faiss_dmih.gpu.knn import KnnSearch, Shape, batch_size
-from faiss_dmih.gpu.planner import Planner
+from faiss_dmih.gpu.planner import Planner, Probe
 from faiss_dmih.gpu.range_search import MAX_BATCH, RangeSearch
 from faiss_dmih.gpu.store import MAX_CODES, Store
-from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode, paper_cuts
+from faiss_dmih.gpu.tensor import POPC, Scanner
+from faiss_dmih.options import (
+    GPU_ENGINES,
+    check_budget,
+    check_cuts,
+    check_engine,
+    check_mode,
+    paper_cuts,
+)
 from faiss_dmih.python_index import PythonIndexBinary
 
 if TYPE_CHECKING:
@@ -43,8 +52,10 @@ class GpuIndexDMIH(PythonIndexBinary):
     What is on the device is answered on the device, by torch tensors to torch and otherwise by CuPy
     arrays, on the caller's current stream; ``search`` then returns without waiting for the device,
     up to k = 2048 with any CuPy and above with CuPy 14. ``range_search`` waits to learn the size of
-    its answer, and ``add``, ``remove_ids`` and ``compact`` do where they rebuild. Streams need no
-    care but for the caller's own arrays: searches see all changes made before them.
+    its answer, and ``add``, ``remove_ids`` and ``compact`` do where they rebuild. The first batch
+    that is scanned on tensor cores waits, too: their kernels are compared with the others before
+    they are used. Streams need no care but for the caller's own arrays: searches see all changes
+    made before them.
 
     Where FAISS is installed this is a ``faiss.IndexBinary``, and FAISS's composites hold it. The
     engine is CuPy (``pip install 'faiss-dmih[cuda13]'``); codes of one index are on one device:
@@ -308,8 +319,12 @@ class GpuIndexDMIH(PythonIndexBinary):
         return {**parts, "total": sum(parts.values())}
 
     def force_engine(self, engine: str) -> None:
-        """For tests and ablations: ``"scan"`` or ``"probe"`` alone, or ``"auto"``, the planner."""
-        self._planner = Planner(self._device, check_engine(engine))
+        """For tests and ablations: one engine alone, or ``"auto"``, the planner.
+
+        ``"probe"``: hash tables; ``"scan"``: population counts; ``"tensor"``: tensor cores, where
+        searches raise RuntimeError if the device has none that fit, and say why.
+        """
+        self._planner = Planner(self._device, check_engine(engine, GPU_ENGINES))
 
     # What follows runs with the device active.
 
@@ -406,15 +421,21 @@ class GpuIndexDMIH(PythonIndexBinary):
             return
         store = self._store
         queries = store.to_rows(codes)
-        probe = self._planner.knn(self._tables, store.slots, store.words, len(queries))
-        given_up = KnnSearch(store, shape, queries, rank).run(self._tables, probe, D, I)
+        scanner = self._planner.scanner(store, "knn", len(queries))
+        sizes = (store.slots, store.words, len(queries))
+        probe = self._planner.knn(self._tables, *sizes, scanner)
+        given_up = KnnSearch(store, shape, queries, rank, scanner).run(self._tables, probe, D, I)
+        _count(len(queries), scanner, probe)
         if given_up is not None:
             self._planner.tell(len(queries), given_up)
 
     def _range(self, search: RangeSearch, codes: Array, thresh: int) -> tuple[Array, Array, Array]:
         store = self._store
         queries = store.to_rows(codes)
-        probe = self._planner.range(self._tables, store.slots, store.words, len(queries), thresh)
+        search.scanner = scanner = self._planner.scanner(store, "range", len(queries))
+        sizes = (store.slots, store.words, len(queries))
+        probe = self._planner.range(self._tables, *sizes, thresh, scanner)
+        _count(len(queries), scanner, probe)
         try:
             return search.run(queries, self._tables, probe)
         except MemoryError:
@@ -422,6 +443,12 @@ class GpuIndexDMIH(PythonIndexBinary):
                 raise
             search.allow(self._device.free_memory())
             return search.run(queries, self._tables, probe)
+
+
+def _count(nq: int, scanner: Scanner, probe: Probe | None) -> None:
+    gpu_counters.scanned("popc" if scanner is POPC else scanner.name.removeprefix("scan_"), nq)
+    if probe is not None:
+        gpu_counters.scanned("probe", nq)
 
 
 def check_k(k: int) -> int:

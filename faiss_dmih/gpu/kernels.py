@@ -6,7 +6,13 @@ written in its first lines, one combination of macros for each choice of values:
     // compile: kWords=0,1,2,4 kMode=0,1
 
 Several such lines add up; without one, the file is compiled once, without macros. Only what is
-declared can be launched, because only that is compiled for every architecture by the tests.
+declared can be launched, because only that is compiled for every architecture by the tests. A file
+that only some architectures have the instructions for names them there:
+
+    // arch: sm_80 sm_90a
+
+An `a` means that the instructions are of that very architecture and no later one, and that the
+compiler must be told.
 
 Headers are included with quotes, relative to the file that includes them. There are no others:
 NVRTC comes without the standard library.
@@ -25,6 +31,7 @@ from typing import Any, Protocol
 _INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]+)"')
 _PRAGMA_ONCE = re.compile(r"\s*#\s*pragma\s+once\b")
 _COMPILE = re.compile(r"//\s*compile:(.*)")
+_ARCH = re.compile(r"//\s*arch:(.*)")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _KERNEL = re.compile(
     r"__global__\s+void\s+"
@@ -104,6 +111,14 @@ def instantiations(name: str) -> list[dict[str, int]]:
                 dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values)
             ]
     return found or [{}]
+
+
+def architectures(name: str) -> tuple[str, ...]:
+    """Those that `<name>.cu` is written for, as "sm_90"; none named: all of them."""
+    for line in _head(_path(name).read_text()):
+        if match := _ARCH.match(line):
+            return tuple(match[1].split())
+    return ()
 
 
 def kernels_in(text: str) -> dict[str, str]:
@@ -209,4 +224,10 @@ def _kernel(device: int, file: str, name: str, defines: tuple[tuple[str, int], .
 @cache
 def _module(device: int, file: str, defines: tuple[tuple[str, int], ...]) -> Any:
     """Compiled for that device, which must be current: CuPy asks it for its architecture."""
-    return cupy().RawModule(code=source(file, dict(defines)), options=("-std=c++17",))
+    options = ["-std=c++17"]
+    own = f"sm_{cupy().cuda.Device(device).compute_capability}a"
+    if own in architectures(file):
+        options.append(
+            f"-arch={own}"
+        )  # before CuPy's, without the a: NVRTC takes both from 12.9 on
+    return cupy().RawModule(code=source(file, dict(defines)), options=tuple(options))

@@ -16,6 +16,7 @@ from faiss_dmih.gpu.device import Array, Device
 from faiss_dmih.gpu.planner import Probe
 from faiss_dmih.gpu.store import Store
 from faiss_dmih.gpu.tables import Tables
+from faiss_dmih.gpu.tensor import POPC, Scanner
 
 THREADS = 256
 QUERY_TILE = 32
@@ -89,8 +90,10 @@ class KnnSearch:
         shape: Shape,
         queries: Array,
         rank: Array | None,
+        scanner: Scanner = POPC,
     ) -> None:
         self.device, self.store, self.shape, self.queries = store.device, store, shape, queries
+        self.scanner = scanner
         xp, nq = self.device.xp, len(queries)
         self.nq = nq
         self.capacity = shape.capacity(nq)
@@ -134,7 +137,7 @@ class KnnSearch:
     def _scan_range(self, first: int, last: int) -> None:
         """The slots [first, last), by the bounds there are."""
         launch_scan(
-            *(self.device, self.store, "scan_knn", "scan_knn"),
+            *(self.store, self.scanner, "knn"),
             *(first, last, self.queries, self.todo, self.n_todo),
             (np.uint32(self.shape.k), *self.found, *self.lists),
         )
@@ -142,7 +145,7 @@ class KnnSearch:
     def _scan(self) -> None:
         device, shape = self.device, self.shape
         self._begin(shape.d)
-        sample = shape.sample(self.nq, rows_under_way(device, self.store, self.nq))
+        sample = shape.sample(self.nq, rows_under_way(self.store, self.scanner, self.nq))
         if sample:
             # As many queries at a time as have their counters in shared memory.
             counters = 4 * (shape.d + 1)
@@ -265,26 +268,16 @@ def work_arguments(
     )
 
 
-def rows_per_tile(store: Store) -> int:
-    """Rows that a block of the scan has in its registers."""
-    return THREADS * {0: 1, 1: 4, 2: 4, 4: 2, 8: 1}[store.kernel_words]
-
-
-def scan_blocks(device: Device) -> int:
-    return 4 * device.multiprocessors
-
-
-def rows_under_way(device: Device, store: Store, nq: int) -> int:
+def rows_under_way(store: Store, scanner: Scanner, nq: int) -> int:
     """Of a scan, for each of nq queries."""
-    blocks = -(-scan_blocks(device) // -(-nq // QUERY_TILE))
-    return blocks * rows_per_tile(store)
+    blocks = -(-scanner.blocks * store.device.multiprocessors // -(-nq // scanner.queries))
+    return blocks * scanner.rows(store.words)
 
 
 def launch_scan(
-    device: Device,
     store: Store,
-    file: str,
-    name: str,
+    scanner: Scanner,
+    what: str,
     first: int,
     last: int,
     queries: Array,
@@ -292,14 +285,17 @@ def launch_scan(
     n_todo: Array,
     rest: tuple[Any, ...],
 ) -> None:
-    """`rest`: the kernel's parameters after WORK_PARAMETERS."""
+    """Of the slots [first, last); what: "knn" or "range". `rest`: the kernel's parameters after
+    WORK_PARAMETERS."""
     if first == last:
         return
-    blocks = -(-(last - first) // rows_per_tile(store)) * -(-len(queries) // QUERY_TILE)
-    kernel = device.launcher.kernel(file, name, kWords=store.kernel_words)
+    device, rows = store.device, scanner.rows(store.words)
+    blocks = -(-(last - first) // rows) * -(-len(queries) // scanner.queries)
+    name = f"{scanner.name}_{what}"
+    kernel = device.launcher.kernel(name, name, kWords=scanner.kernel_words(store.words))
     kernel(
-        (max(1, min(blocks, scan_blocks(device))),),
-        (THREADS,),
+        (max(1, min(blocks, scanner.blocks * device.multiprocessors)),),
+        (scanner.threads,),
         (*work_arguments(store, first, last, queries, todo, n_todo), *rest),
-        shared=8 * store.words * QUERY_TILE,
+        shared=scanner.shared_bytes(store.words),
     )

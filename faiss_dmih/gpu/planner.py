@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faiss_dmih import gpu_counters
 from faiss_dmih.gpu.device import Device
+from faiss_dmih.gpu.store import Store
 from faiss_dmih.gpu.tables import Tables
+from faiss_dmih.gpu.tensor import POPC, Scanner, pays, usable
 
-# Per multiprocessor and clock: popcounts of 32 bits.
-_POPCOUNTS = 16.0
 # Clocks of all multiprocessors together, per item: 132 * 1.9e9 / 25e9 random sectors a second.
 _ITEM_CLOCKS = 10.0
 # Clocks of one multiprocessor, per item of a warp that waits for each 32 of them in turn.
@@ -46,11 +47,13 @@ class Probe:
     all_seen: bool
 
 
-def scan_items(slots: int, words: int, nq: int, multiprocessors: int) -> float:
+def scan_items(
+    slots: int, words: int, nq: int, multiprocessors: int, scanner: Scanner = POPC
+) -> float:
     """Items that one query may look at in the time that its share of a scan of all takes."""
-    popcounts = 2.0 * words * slots * nq / (_POPCOUNTS * multiprocessors)
+    computing = slots * scanner.clocks(words, nq) / multiprocessors
     reading = 8.0 * words * slots / (_BYTES * multiprocessors)
-    clocks = max(popcounts, reading)
+    clocks = max(computing, reading)
     return min(clocks * multiprocessors / _ITEM_CLOCKS / nq, clocks / _LONE_ITEM_CLOCKS)
 
 
@@ -64,9 +67,34 @@ class Planner:
     _next_pause: int = 1
     _outcome: tuple[int, Callable[[], NDArray[Any] | None]] | None = field(default=None, repr=False)
 
-    def knn(self, tables: Tables | None, slots: int, words: int, nq: int) -> Probe | None:
+    def scanner(self, store: Store, what: str, nq: int) -> Scanner:
+        """Which scan, if it comes to that; what: "knn" or "range"."""
+        device, words = self.device, store.words
+        forced = self.engine == "tensor"
+        if not forced and self.engine != "auto":
+            return POPC
+        if not forced and not any(pays(one, words, nq) for one in usable(device)):
+            return POPC
+        found = device.tensor_cores.scanner(device, store, what)
+        if found is None and forced:
+            why = gpu_counters.stats()["not_on_tensor_cores"]
+            raise RuntimeError(
+                "the engine 'tensor' cannot be used: "
+                + why[f"device {device.number}, rows of {words} words"]
+                + "; force_engine('auto') takes another"
+            )
+        return POPC if found is None or not (forced or pays(found, words, nq)) else found
+
+    def knn(
+        self,
+        tables: Tables | None,
+        slots: int,
+        words: int,
+        nq: int,
+        scanner: Scanner = POPC,
+    ) -> Probe | None:
         """None: scan."""
-        if tables is None or self.engine == "scan":
+        if tables is None or self.engine in ("scan", "tensor"):
             return None
         front = tables.front
         if self.engine == "probe":
@@ -75,7 +103,7 @@ class Planner:
         if self._pause > 0:
             self._pause -= 1
             return None
-        items = TRIED * scan_items(slots, words, nq, self.device.multiprocessors)
+        items = TRIED * scan_items(slots, words, nq, self.device.multiprocessors, scanner)
         steps = int(np.searchsorted(front.items, items, side="right")) - 1
         if steps < 1:
             return None
@@ -83,10 +111,16 @@ class Planner:
         return Probe(steps, int(min(items, MAX_ITEMS)), everything)
 
     def range(
-        self, tables: Tables | None, slots: int, words: int, nq: int, radius: int
+        self,
+        tables: Tables | None,
+        slots: int,
+        words: int,
+        nq: int,
+        radius: int,
+        scanner: Scanner = POPC,
     ) -> Probe | None:
         """For all codes at a distance below `radius`. None: scan."""
-        if tables is None or self.engine == "scan":
+        if tables is None or self.engine in ("scan", "tensor"):
             return None
         front = tables.front
         enough = radius <= len(front.steps)
@@ -95,7 +129,7 @@ class Planner:
         steps = min(radius, len(front.steps))
         if self.engine == "probe":
             return Probe(steps, MAX_ITEMS, not enough)
-        items = scan_items(slots, words, nq, self.device.multiprocessors)
+        items = scan_items(slots, words, nq, self.device.multiprocessors, scanner)
         if front.items[steps] > items / 2:
             return None
         return Probe(steps, int(min(items, MAX_ITEMS)), not enough)

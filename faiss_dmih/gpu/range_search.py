@@ -15,6 +15,7 @@ from faiss_dmih.gpu.knn import THREADS, launch_scan
 from faiss_dmih.gpu.planner import Probe
 from faiss_dmih.gpu.store import Store
 from faiss_dmih.gpu.tables import Tables
+from faiss_dmih.gpu.tensor import POPC, Scanner
 
 MAX_BATCH = 1 << 18
 """Numbers of queries are 18 bits of a key."""
@@ -26,7 +27,15 @@ _FIRST_BUFFER = 1 << 20
 class RangeSearch:
     """Batches of queries against a store, within `most` bits."""
 
-    def __init__(self, store: Store, most: int, rank: Array | None, workspace: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        most: int,
+        rank: Array | None,
+        workspace: int,
+        scanner: Scanner = POPC,
+    ) -> None:
+        self.scanner = scanner
         self.store, self.device, self.most = store, store.device, most
         self.lists = store.list_arguments(rank)
         self.allow(workspace)
@@ -97,7 +106,7 @@ class RangeSearch:
         def scan(first: int, last: int, source: int) -> None:
             rest = (np.int32(self.most), *out, np.uint32(source), *self.lists)
             where = (first, last, queries, todo, n_todo)
-            launch_scan(self.device, store, "scan_range", "scan_range", *where, rest)
+            launch_scan(store, self.scanner, "range", *where, rest)
 
         if tables is None or probe is None:
             scan(0, store.slots, 1)

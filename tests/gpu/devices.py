@@ -12,6 +12,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from faiss_dmih.gpu.kernels import Kernel, Launcher
+from faiss_dmih.gpu.tensor import TensorCores
 
 # For random tests of the whole index: sanitized, each of a search's ten launches is a process.
 UNSANITIZED = pytest.mark.parametrize(
@@ -75,6 +76,7 @@ class StrictDevice:
 
     number = 0
     multiprocessors = 1
+    compute_capability = 75  # without tensor cores, but in tests of theirs
     shared_memory = 48 * 1024
     unsorted_k = 8  # small, so that both ways to sort are taken
     xp = strict
@@ -82,6 +84,7 @@ class StrictDevice:
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = Recorder(OverStrict(launcher))
         self.free = 1 << 40
+        self.tensor_cores = TensorCores()
         strict.waits = 0
 
     def reading(self, *callers: Any) -> AbstractContextManager[None]:

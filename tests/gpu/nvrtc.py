@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import re
 import struct
+import subprocess
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 
@@ -71,6 +74,35 @@ def _check(status: int) -> None:
         raise RuntimeError(library().nvrtcGetErrorString(status).decode())
 
 
+def architectures(name: str) -> tuple[str, ...]:
+    """Those that a kernel file is compiled for."""
+    return kernels.architectures(name) or ARCHITECTURES
+
+
+def has_disassembler() -> bool:
+    """Whether NVIDIA's wheel of nvdisasm is installed."""
+    try:
+        return importlib.metadata.files("nvidia-cuda-nvdisasm") is not None
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def disassembly(cubin: bytes) -> str:
+    """SASS, by nvdisasm."""
+    files = importlib.metadata.files("nvidia-cuda-nvdisasm") or []
+    (program,) = (str(file.locate()) for file in files if file.name == "nvdisasm")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [program, "-c", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def instructions(sass: str) -> list[str]:
+    """Their names, in order: "BMMA.168256.AND.POPC"."""
+    return re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", sass)
+
+
 def usage(cubin: bytes) -> dict[str, Usage]:
     """Of each kernel in a cubin, by name: read from the ELF file that a cubin is."""
     sections = _sections(cubin)
@@ -129,7 +161,7 @@ def _attributes(info: bytes) -> list[tuple[int, int, int]]:
 if __name__ == "__main__":
     for name in kernels.files():
         for defines in kernels.instantiations(name):
-            for arch in ARCHITECTURES:
+            for arch in architectures(name):
                 for kernel, used in usage(
                     compile_cubin(kernels.source(name, defines), arch)[0]
                 ).items():

@@ -65,7 +65,7 @@ class OracleIndex:
         return {"codes": self.xb.nbytes, "total": 2 * self.xb.nbytes}
 
     def force_engine(self, name: str) -> None:
-        assert name in ("auto", "scan", "probe")
+        assert name in ("auto", "scan", "tensor", "probe")
         self.engine = name
 
     def search(self, x: strict.ndarray, k: int) -> tuple[strict.ndarray, ...]:

@@ -1,4 +1,5 @@
-"""cuda/ceilings.cu and cuda/random_words.cu do what they claim: their sums are NumPy's."""
+"""The kernels that measure limits, and cuda/random_words.cu, do what they claim: their sums are
+NumPy's."""
 
 from __future__ import annotations
 
@@ -11,10 +12,18 @@ from faiss_dmih.gpu.kernels import Launcher
 CHAINS = LOADS = 8
 
 
-def launched(launcher: Launcher, name: str, blocks: int, threads: int, *args: object) -> int:
+def launched(
+    launcher: Launcher,
+    name: str,
+    blocks: int,
+    threads: int,
+    *args: object,
+    file: str = "ceilings",
+    shared: int = 0,
+) -> int:
     """The kernel's sum, from something to which it has to be added."""
     total = np.full(1, 2**64 - 5, np.uint64)
-    launcher.kernel("ceilings", name)((blocks,), (threads,), (*args, total))
+    launcher.kernel(file, name)((blocks,), (threads,), (*args, total), shared=shared)
     return (int(total[0]) + 5) % 2**64
 
 
@@ -55,6 +64,34 @@ def test_read_sectors(launcher: Launcher, n: int, rounds: int, blocks: int, thre
     sectors = mixed(asked) * np.uint64(n) >> np.uint64(32)
     got = launched(launcher, "read_sectors", blocks, threads, data, np.uint32(n), np.int32(rounds))
     assert got == int(data[8 * sectors].sum(dtype=np.uint64))
+
+
+def bits(x: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Of 32-bit words, (n, words) as (n, 32 words)."""
+    return np.unpackbits(x.astype("<u4").view(np.uint8), axis=-1, bitorder="little")
+
+
+@pytest.mark.parametrize(("steps", "blocks", "threads"), [(0, 1, 32), (1, 3, 64), (5, 2, 256)])
+def test_mma_rate(launcher: Launcher, steps: int, blocks: int, threads: int) -> None:
+    words = mixed(np.arange(6 * 32, dtype=np.uint64)).reshape(6, 8, 4)  # g, t
+    a = [np.concatenate([words[i], words[i + 2]], axis=1) for i in range(2)]
+    b = np.concatenate([words[4], words[5]], axis=1)
+    pairs = bits(np.concatenate(a)).astype(np.int64) @ bits(b).T.astype(np.int64)
+    args = (np.int32(steps),)
+    got = launched(launcher, "mma_rate", blocks, threads, *args, file="ceiling_mma")
+    assert got == int(pairs.sum()) * CHAINS * steps * blocks * threads // 32
+
+
+@pytest.mark.parametrize(("steps", "blocks"), [(0, 1), (1, 2), (5, 1)])
+def test_wgmma_rate(launcher: Launcher, steps: int, blocks: int) -> None:
+    words = mixed(np.arange(8 * (64 + 256), dtype=np.uint64)).reshape(-1, 4)
+    a, b = (words[first : first + 2 * n].reshape(2, n, 4) for first, n in ((0, 64), (128, 256)))
+    rows = [bits(np.concatenate([x[0], x[1]], axis=1)).astype(np.int64) for x in (a, b)]
+    expected = int((rows[0] @ rows[1].T).sum())
+    args = (np.int32(steps),)
+    file, shared = "ceiling_wgmma", 32 * (64 + 256)
+    got = launched(launcher, "wgmma_rate", blocks, 256, *args, file=file, shared=shared)
+    assert got == expected * steps * blocks * 2
 
 
 def test_random_sectors_are_spread() -> None:

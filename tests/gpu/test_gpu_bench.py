@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,10 +21,19 @@ from typer.testing import CliRunner
 
 from faiss_dmih.bench.cells import Cell
 from faiss_dmih.bench.cuda import limits, plan, runner
-from faiss_dmih.bench.cuda.competitors import GPU_FLAT, PROBE, SCAN
+from faiss_dmih.bench.cuda.competitors import GPU_FLAT, PROBE, SCAN, TENSOR
 from faiss_dmih.bench.cuda.plots import write_plot
 from faiss_dmih.bench.cuda.report import markdown
-from faiss_dmih.bench.cuda.results import OF_FLOOR, OF_POPC, QUERIES, CudaCell, CudaRun, Timed
+from faiss_dmih.bench.cuda.results import (
+    OF_FLOOR,
+    OF_POPC,
+    OF_TENSOR,
+    PAIRS,
+    QUERIES,
+    CudaCell,
+    CudaRun,
+    Timed,
+)
 from faiss_dmih.bench.results import Figure, Spread
 from faiss_dmih.cli import bench as bench_command
 from faiss_dmih.cli import cuda as cuda_command
@@ -76,7 +86,8 @@ def test_a_run(device: HostDevice, tmp_path: Path) -> None:
         assert cell.checked == min(16, cell.cell.nq)
         names = {timed.competitor for timed in cell.timed}
         hopeless = cell.cell.d == 128 and cell.cell.queries == HELD_OUT
-        assert names == ours - ({PROBE} if hopeless else set()) | hosts
+        tensor = {TENSOR} if cell.cell.queries == HELD_OUT else set()
+        assert names == ours - ({PROBE} if hopeless else set()) | tensor | hosts
         assert {t.competitor for t in cell.timed if t.host_clock} == hosts
         for timed in cell.timed:
             assert timed.rounds == 3
@@ -115,6 +126,29 @@ def test_scans_are_held_against_the_limits(device: HostDevice) -> None:
     assert floor.value.median == pytest.approx(lone.seconds.median / reading)
     counting = 2000 * 40 * 2 / result.limits.popc.median
     assert part.value.median == pytest.approx(counting / batch.seconds.median)
+
+
+def test_tensor_cores_are_held_against_theirs(device: HostDevice) -> None:
+    result = measured(device)
+    assert result.limits.tensor is not None
+    assert result.limits.tensor_by == "wgmma"
+    for cell in result.cells:
+        if (timed := cell.of(TENSOR)) is None:
+            continue
+        assert timed.seconds is not None
+        part = timed.figure(OF_TENSOR)
+        assert part is not None
+        rate = cell.cell.n * timed.nq / timed.seconds.median
+        assert part.value.median == pytest.approx(rate / result.limits.tensor.median)
+
+
+def test_without_tensor_cores_they_take_no_part(device: HostDevice) -> None:
+    device._gpu = replace(device._gpu, compute_capability="7.5")
+    result = measured(device, databases=SMALL[1:])
+    assert result.limits.tensor is None
+    assert all(cell.of(TENSOR) is None for cell in result.cells)
+    assert "dmih-tensor: wgmma: not on compute capability 75; mma: not" in markdown(result, [])
+    assert result.failures() == []
 
 
 def test_codes_are_the_same_everywhere(device: HostDevice) -> None:
@@ -284,8 +318,22 @@ def test_the_plans_goals() -> None:
     assert [(g.cell.d, g.cell.n, g.cell.batch, g.figure) for g in wanted if g.cell.d == 64] == [
         (64, 100_000_000, 1, OF_FLOOR),
         (64, 100_000_000, 10_000, OF_POPC),
+        (64, 100_000_000, 10_000, PAIRS),
         (64, 100_000_000, 10_000, QUERIES),
     ]
+    assert [(g.cell.d, g.cell.n, g.bound) for g in wanted if g.competitor == TENSOR] == [
+        (64, 100_000_000, 1e13),
+        (256, 100_000_000, 5e12),
+        (128, 100_000_000, 1e13),
+    ]
+    asked = {
+        (cell.d, cell.n, cell.batch)
+        for database in databases
+        for cell in database.cells
+        if (cell.queries, cell.k) == (HELD_OUT, 10)
+    }
+    sizes = (10**6, 10**7, 10**8)
+    assert asked >= set(itertools.product((64, 128, 256, 512), sizes, (1, 100, 10_000)))
     assert {g.cell.d for g in wanted if g.figure == OF_POPC} == {64, 128, 256, 512}
     ids = [cell.id for database in databases for cell in database.cells]
     assert len(set(ids)) == len(ids)

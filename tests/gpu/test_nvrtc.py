@@ -30,12 +30,40 @@ def check(name: str, architecture: str) -> None:
         for kernel, needs in used.items():
             assert needs.registers > 0
             assert needs.local == 0, f"{name} {kernel} {defines} {architecture}: {needs}"
+        if name in TENSOR:
+            check_products(name, cubin, architecture)
 
 
-@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
-@pytest.mark.parametrize("name", kernels.files())
+def check_products(name: str, cubin: bytes, architecture: str) -> None:
+    """Those of 1-bit matrices are instructions, which nothing emulates."""
+    if not nvrtc.has_disassembler():
+        pytest.skip("no wheel of nvdisasm")
+    names = {found.split(".")[0] for found in nvrtc.instructions(nvrtc.disassembly(cubin))}
+    assert ("BGMMA" in names) == ("wgmma" in name)
+    assert ("BMMA" in names) == ("wgmma" not in name)
+    assert ("VIMNMX3" in names) == (name.startswith("scan") and architecture.startswith("sm_90"))
+    assert not {"LDL", "STL"} & names
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [(name, arch) for name in kernels.files() for arch in nvrtc.architectures(name)],
+)
 def test_kernels(name: str, architecture: str) -> None:
     check(name, architecture)
+
+
+TENSOR = [name for name in kernels.files() if "mma" in name]
+
+
+def test_other_architectures_are_left_out() -> None:
+    """Files for tensor cores name theirs; newer ones emulate 1-bit products, older have none."""
+    assert len(TENSOR) == 6
+    for name in TENSOR:
+        by_warp = ("sm_80", "sm_86", "sm_89", "sm_90")
+        assert kernels.architectures(name) == (("sm_90a",) if "wgmma" in name else by_warp)
+    with pytest.raises(RuntimeError, match=r"not supported on .target 'sm_90'"):
+        nvrtc.compile_cubin(kernels.source("scan_wgmma_knn", {"kWords": 1}), "sm_90")
 
 
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)

@@ -231,6 +231,55 @@ def test_races(name: str, shim_cache: Path) -> None:
             kernel((2,), (64,), (np.zeros(64, np.uint32),))
 
 
+ASYNCHRONOUS = {
+    1: "by the tensor cores .*, a race: a read by thread 257 and a write by thread",
+    2: "deadlock; threads 0-255 wait at an mbarrier",
+    3: "a thread ends while a wgmma is under way",
+    4: "no wgmma.fence since the accumulators were touched",
+    6: "a race: ",
+    7: "an operand of wgmma reaches beyond the dynamic shared memory",
+    8: "there is no mbarrier there|does not know yet that the mbarrier is made",
+    9: "there is no mbarrier there",
+}
+
+
+def product(cache: Path, fault: int, seed: int, sanitize: bool = False) -> tuple[Any, Any]:
+    """The counts that a warpgroup finds, and those of all bits, as the PTX ISA lays them out."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.integers(0, 2**64, (2, n, 2), dtype=np.uint64) for n in (64, 256))
+    out = np.zeros((128, 128), np.int32)
+    launcher = ShimLauncher(cache, seed=seed, sanitize=sanitize)
+    kernel = launcher.kernel(str(KERNELS / "asynchronous"), "product", kFault=fault)
+    kernel((1,), (256,), (a, b, out), shared=a.nbytes + b.nbytes)
+    bits_a, bits_b = (
+        np.unpackbits(np.concatenate(list(x), axis=1).view(np.uint8), axis=1).astype(np.int32)
+        for x in (a, b)
+    )
+    counts = bits_a @ bits_b.T
+    t, i = np.arange(128)[:, None], np.arange(128)
+    rows = t // 32 * 16 + t % 32 // 4 + i // 2 % 2 * 8
+    return out, counts[rows, i // 4 * 8 + t % 4 * 2 + i % 2]
+
+
+@pytest.mark.parametrize("sanitize", [False, True])
+def test_products_of_warpgroups(sanitize: bool, shim_cache: Path) -> None:
+    for seed in range(4):
+        found, expected = product(shim_cache, 0, seed, sanitize)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("fault", ASYNCHRONOUS)
+def test_faults_beside_the_threads(fault: int, shim_cache: Path) -> None:
+    for seed in range(4):
+        with pytest.raises(KernelFault, match=ASYNCHRONOUS[fault]):
+            product(shim_cache, fault, seed)
+
+
+def test_results_are_there_when_they_were_waited_for(shim_cache: Path) -> None:
+    wrong = [not np.array_equal(*product(shim_cache, 5, seed)) for seed in range(12)]
+    assert any(wrong)
+
+
 def test_arrays_do_not_overlap(shim_cache: Path) -> None:
     kernel = ShimLauncher(shim_cache).kernel(FAULTY, "reads_beyond_global")
     both = np.zeros(65, np.uint32)

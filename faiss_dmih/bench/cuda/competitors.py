@@ -12,13 +12,13 @@ import faiss
 from faiss_dmih.bench.cells import Cell
 from faiss_dmih.bench.competitors import Competitor, DmihAuto, Flat
 from faiss_dmih.bench.protocol import Entrant
-from faiss_dmih.data import PLANTED
+from faiss_dmih.data import HELD_OUT, PLANTED
 
-SCAN, PROBE, AUTO = "dmih-scan", "dmih-probe", "dmih-auto"
+SCAN, TENSOR, PROBE, AUTO = "dmih-scan", "dmih-tensor", "dmih-probe", "dmih-auto"
 GPU_FLAT = "faiss-gpu-flat"
-_ENGINES = {SCAN: "scan", PROBE: "probe", AUTO: "auto"}
+_ENGINES = {SCAN: "scan", TENSOR: "tensor", PROBE: "probe", AUTO: "auto"}
 _HOST: dict[str, Competitor] = {"host flat": Flat(), "host dmih-auto": DmihAuto()}
-SCANS = (SCAN, GPU_FLAT, "host flat")
+SCANS = (SCAN, TENSOR, GPU_FLAT, "host flat")
 """They compare every query with every code."""
 
 
@@ -29,9 +29,11 @@ class Contestant(Entrant):
     host_clock: bool
 
 
-def on_device(index: Any, cell: Cell) -> Iterator[Contestant]:
+def on_device(index: Any, cell: Cell, *, tensor_cores: bool) -> Iterator[Contestant]:
     """The engines of a GpuIndexDMIH that are worth measuring in a cell."""
     for name, engine in _ENGINES.items():
+        if name == TENSOR and not (tensor_cores and cell.queries == HELD_OUT):
+            continue
         # Among uniform codes of more bits, the nearest are so far that a probe is hopeless.
         if name != PROBE or cell.queries == PLANTED or cell.d <= 64:
             prepare = partial(index.force_engine, engine)

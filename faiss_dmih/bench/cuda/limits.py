@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from faiss_dmih.bench.cuda.device import Array, Device, Gpu
 from faiss_dmih.bench.results import Figure, Spread
+from faiss_dmih.gpu.tensor import MMA, WGMMA
 
 _THREADS = 256
 _BLOCKS_PER_MULTIPROCESSOR = 8
@@ -16,6 +19,11 @@ _SCRATCH_BYTES = 8 << 30
 _LAUNCH_SECONDS = 0.01
 """A launch is made at least as long: the clock's ticks and the start of a launch are lost in it."""
 _ROUNDS = 9
+# Products of tensor cores: pairs of 256 bits that a block compares in a step, its shared memory.
+_PRODUCTS = (
+    ("wgmma", WGMMA, 2 * 64 * 256, 32 * (64 + 256)),
+    ("mma", MMA, 8 * 8 * 16 * 8, 0),
+)
 
 FLAT_BOUND = 2.5e11
 """Pairs/s of FAISS's GpuIndexBinaryFlat at most, for codes of up to 256 bits on an H200.
@@ -35,14 +43,24 @@ class Limits:
     sectors: Spread
     """Sectors of 32 bytes read at random addresses of the scratch memory."""
     scratch_bytes: int
+    tensor: Spread | None = None
+    """Pairs of 256 bits that tensor cores compare; None where there are none for 1-bit products."""
+    tensor_by: str = ""
+    """By which instructions, or why by none."""
 
     def figures(self) -> list[Figure]:
         """For people."""
         gib = self.scratch_bytes / 2**30
+        tensor = (
+            [Figure(f"pairs of 256 bits on tensor cores, by {self.tensor_by}", self.tensor, "/s")]
+            if self.tensor is not None
+            else []
+        )
         return [
             Figure("POPC, 32 bits each", self.popc, "/s"),
             Figure("bytes of memory, read in order", self.memory, "/s"),
             Figure(f"random sectors of 32 bytes, of {gib:.3g} GiB", self.sectors, "/s"),
+            *tensor,
         ]
 
 
@@ -53,6 +71,7 @@ class Scratch:
         self._device = device
         self._blocks = _BLOCKS_PER_MULTIPROCESSOR * gpu.multiprocessors
         self.bytes = min(_SCRATCH_BYTES, int(gpu.memory_gib * 2**30) // 8) // 32 * 32
+        self._capability = int(gpu.compute_capability.replace(".", ""))
         self._sum = device.empty(1)
         self._words = random_words(device, self.bytes // 8, seed=0)
 
@@ -68,6 +87,7 @@ class Scratch:
     def limits(self) -> Limits:
         """Measure."""
         threads = self._blocks * _THREADS
+        tensor, tensor_by = self._tensor()
         return Limits(
             popc=self._rate(
                 lambda steps: self._launch("popc_rate", np.int32(steps)),
@@ -81,7 +101,27 @@ class Scratch:
                 lambda rounds: 8.0 * threads * rounds,
             ),
             scratch_bytes=self.bytes,
+            tensor=tensor,
+            tensor_by=tensor_by,
         )
+
+    def _tensor(self) -> tuple[Spread | None, str]:
+        """The rate of bare loops of products, and of which; or why there is none."""
+        said = []
+        for by, scanner, pairs, shared in _PRODUCTS:
+            if self._capability not in scanner.capabilities:
+                said.append(f"{by}: not on compute capability {self._capability}")
+                continue
+            launch = partial(self._launch_product, f"ceiling_{by}", f"{by}_rate", shared)
+            try:
+                return self._rate(launch, partial(operator.mul, float(pairs * self._blocks))), by
+            except Exception as error:  # of CuPy, NVRTC or the driver: a scan would not run either
+                said.append(f"{by}: {type(error).__name__}: {error}")
+        return None, "; ".join(said)
+
+    def _launch_product(self, file: str, name: str, shared: int, steps: int) -> None:
+        kernel = self._device.launcher.kernel(file, name)
+        kernel((self._blocks,), (_THREADS,), (np.int32(steps), self._sum), shared=shared)
 
     def _launch(self, name: str, *args: Array) -> None:
         kernel = self._device.launcher.kernel("ceilings", name)

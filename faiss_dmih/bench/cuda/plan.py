@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from faiss_dmih.bench.cells import Cell
-from faiss_dmih.bench.cuda.competitors import PROBE, SCAN
-from faiss_dmih.bench.cuda.results import OF_FLOOR, OF_POPC, QUERIES, CudaCell
+from faiss_dmih.bench.cuda.competitors import PROBE, SCAN, TENSOR
+from faiss_dmih.bench.cuda.results import OF_FLOOR, OF_POPC, PAIRS, QUERIES, CudaCell
 from faiss_dmih.bench.results import Outcome
 from faiss_dmih.data import HELD_OUT, PLANTED
 
@@ -22,16 +22,19 @@ _CPU_UP_TO = 10_000_000
 
 # (queries, batch, k), or k = None for a range search at radius d/8.
 _Asked = tuple[str, int, int | None]
-_SHORT: tuple[_Asked, ...] = (
+_SCANS: tuple[_Asked, ...] = (
     (HELD_OUT, 1, 10),
     (HELD_OUT, _LARGEST, 10),
+    (HELD_OUT, 100, 10),
+)
+_SHORT: tuple[_Asked, ...] = (
+    *_SCANS,
     (PLANTED, 1, 1),
     (PLANTED, _LARGEST, 1),
     (PLANTED, _LARGEST, None),
 )
 _FULL: tuple[_Asked, ...] = (
     *_SHORT,
-    (HELD_OUT, 100, 10),
     (HELD_OUT, _LARGEST, 1),
     (HELD_OUT, _LARGEST, 100),
     (PLANTED, 100, 1),
@@ -89,8 +92,15 @@ def databases(threads: int) -> list[Database]:
         (64, 1_000_000, _SHORT),
         (256, 1_000_000, _SHORT),
         (128, 10_000_000, _SHORT),
+        (128, 1_000_000, _SCANS),
+        (512, 1_000_000, _SCANS),
+        (512, 100_000_000, _SCANS),
     )
     return [database(d, n, asked, threads) for d, n, asked in sizes]
+
+
+_TENSOR_GOALS = {64: 1e13, 128: 1e13, 256: 5e12}
+"""Pairs/s by bits, on an H200."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +119,15 @@ def goals(planned: Sequence[Database]) -> list[Goal]:
     """Those that the plan can decide."""
     found = []
     for database in planned:
-        largest = database.n == max(other.n for other in planned if other.d == database.d)
+        # Those for scans alone come last, and perhaps not at all.
+        sizes = [p.n for p in planned if p.d == database.d and len(p.cells) > len(_SCANS)]
+        largest = database.n == max(sizes, default=database.n)
         for cell in database.cells:
             asked = (cell.queries, cell.batch, cell.k)
             if largest and asked == (HELD_OUT, _LARGEST, 10):
                 found.append(Goal(cell, SCAN, OF_POPC, 0.7, "%"))
+                if cell.d in _TENSOR_GOALS:
+                    found.append(Goal(cell, TENSOR, PAIRS, _TENSOR_GOALS[cell.d], "/s"))
             if largest and asked == (HELD_OUT, 1, 10):
                 found.append(Goal(cell, SCAN, OF_FLOOR, 2.0, "x", at_most=True))
             if (cell.d, cell.n, *asked) == (64, 100_000_000, PLANTED, _LARGEST, 1):

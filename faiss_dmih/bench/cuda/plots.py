@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from faiss_dmih.bench.cuda.competitors import AUTO, PROBE, SCAN
+from faiss_dmih.bench.cuda.competitors import AUTO, PROBE, SCAN, TENSOR
 from faiss_dmih.bench.cuda.results import PAIRS, QUERIES, CudaRun
 from faiss_dmih.data import HELD_OUT, PLANTED
 from faiss_dmih.data.errors import require
@@ -13,6 +13,7 @@ from faiss_dmih.data.errors import require
 _COLOURS = {64: "#D55E00", 128: "#0072B2", 256: "#009E73", 512: "#7B7B7B"}
 _STYLES = {
     SCAN: {"marker": "s", "linestyle": "-"},
+    TENSOR: {"marker": "D", "linestyle": "-."},
     PROBE: {"marker": "v", "linestyle": "--"},
     AUTO: {"marker": "o", "linestyle": "-"},
 }
@@ -31,13 +32,14 @@ def write_plot(run: CudaRun, path: Path) -> list[Path]:
     figure, (scans, near) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     batch = max(result.cell.batch for result in run.cells)
     figure.suptitle(f"{run.gpu.name}, batches of {batch:,}", fontsize=11)
-    scans.set_title("uniform, k = 10: pairs/s of the scan (dotted: limit by POPC)", fontsize=9)
+    scans.set_title("uniform, k = 10: pairs/s of the scans (dotted: limit by POPC)", fontsize=9)
     near.set_title("planted neighbours, k = 1: queries/s", fontsize=9)
     for d in sorted({result.cell.d for result in run.cells}):
         colour = _COLOURS.get(d, "black")
         limit = run.limits.popc.median / (d / 32)
         scans.axhline(limit, color=colour, linewidth=0.9, linestyle=":")
-        _line(scans, run, (d, HELD_OUT, batch, 10), SCAN, PAIRS)
+        for competitor in (SCAN, TENSOR):
+            _line(scans, run, (d, HELD_OUT, batch, 10), competitor, PAIRS)
         for competitor in (PROBE, AUTO):
             _line(near, run, (d, PLANTED, batch, 1), competitor, QUERIES)
     for axis in (scans, near):

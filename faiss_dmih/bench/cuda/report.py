@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from faiss_dmih.bench.cuda.competitors import AUTO, GPU_FLAT, PROBE, SCAN
+from faiss_dmih.bench.cuda.competitors import AUTO, GPU_FLAT, PROBE, SCAN, TENSOR
 from faiss_dmih.bench.cuda.limits import FLAT_BOUND
 from faiss_dmih.bench.cuda.results import (
     OF_FLOOR,
     OF_POPC,
+    OF_TENSOR,
     PAIRS,
     QUERIES,
     CudaCell,
@@ -40,6 +41,8 @@ def against_limit(timed: Timed) -> str:
     """How a scan compares with what the device can do; empty for others."""
     if figure := timed.figure(OF_POPC):
         return f"{quantity(figure.value.median, figure.unit)} of POPC"
+    if figure := timed.figure(OF_TENSOR):
+        return f"{quantity(figure.value.median, figure.unit)} of tensor cores"
     if figure := timed.figure(OF_FLOOR):
         return f"{quantity(figure.value.median, figure.unit)} the floor"
     return ""
@@ -125,15 +128,17 @@ def _cut(error: str) -> str:
 def _legend(run: CudaRun) -> list[str]:
     checked = max((result.checked for result in run.cells), default=0)
     lines = [
-        f"- {SCAN}, {PROBE} and {AUTO} are the engines of one GpuIndexDMIH, which take turns with "
-        "each other and with the rest; times are medians over rounds, with the smallest and the "
-        "largest.",
+        f"- {SCAN}, {TENSOR}, {PROBE} and {AUTO} are the engines of one GpuIndexDMIH, which take "
+        "turns with each other and with the rest; times are medians over rounds, with the smallest "
+        "and the largest.",
         "- A call of theirs is timed by the device's clock, from arrays on the device to arrays on "
         "the device, with cold caches and with the host ahead. *Alone* is the same call on an idle "
         "device by the host's clock, with all that Python takes. The others are timed by the "
         "host's clock, from its arrays to its arrays.",
         "- Pairs are all pairs of a query and a code. POPC: the 32-bit words of these pairs whose "
-        "bits are counted, of what the device can count. The floor: reading all codes once.",
+        "bits are counted, of what the device can count. Tensor cores: each 128 bits "
+        "of these pairs, begun or whole, of what a bare loop of products does. The floor: reading "
+        "all codes once.",
         "- One that would take over a second a call, or a tenth by the host's clock, is given "
         "fewer queries; the last column says how many.",
         f"- Of each cell the first queries, up to {checked}, were compared with IndexBinaryFlat's "

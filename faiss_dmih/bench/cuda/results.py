@@ -17,6 +17,7 @@ FORMAT = "cuda 1"
 QUERIES = "queries"
 PAIRS = "pairs"
 OF_POPC = "part of the POPC limit"
+OF_TENSOR = "part of the tensor cores' limit"
 OF_FLOOR = "time over that of reading all codes"
 
 

@@ -20,13 +20,14 @@ import numpy as np
 
 from faiss_dmih.bench.cells import Cell
 from faiss_dmih.bench.cuda import competitors
-from faiss_dmih.bench.cuda.competitors import SCAN, SCANS, Contestant
+from faiss_dmih.bench.cuda.competitors import SCAN, SCANS, TENSOR, Contestant
 from faiss_dmih.bench.cuda.device import Array, Device
 from faiss_dmih.bench.cuda.limits import Limits, Scratch, random_codes
 from faiss_dmih.bench.cuda.plan import Database, goals, judge
 from faiss_dmih.bench.cuda.results import (
     OF_FLOOR,
     OF_POPC,
+    OF_TENSOR,
     PAIRS,
     QUERIES,
     CudaBuild,
@@ -126,9 +127,12 @@ class _Runner:
             cells=list(self._cells),
             outcomes=judge(goals(self._databases), self._cells, self._skipped),
             skipped=dict(self._skipped),
-            absent=competitors.absent(),
+            absent=competitors.absent() | self._without_tensor_cores(),
             seconds=self._elapsed(),
         )
+
+    def _without_tensor_cores(self) -> dict[str, str]:
+        return {TENSOR: self._limits.tensor_by} if self._limits.tensor is None else {}
 
     def measure(self, database: Database) -> None:
         """All of its cells, or as many as there is time and memory for."""
@@ -163,7 +167,7 @@ class _Runner:
                 continue
             self._show(f"{database.title}: {cell.task}")
             contestants = [
-                *competitors.on_device(index, cell),
+                *competitors.on_device(index, cell, tensor_cores=self._limits.tensor is not None),
                 *competitors.on_host(others, cell),
             ]
             self._cells.append(self._cell(cell, contestants, flat, queries[cell.queries]))
@@ -323,6 +327,9 @@ def _timed(cell: Cell, turns: _Turns, limits: Limits) -> Timed:
     if entrant.name in SCANS:
         pairs = [cell.n * turns.nq / s for s in seconds]
         figures.append(Figure(PAIRS, Spread.of(pairs), "/s"))
+        if entrant.name == TENSOR and limits.tensor is not None:
+            most = limits.tensor.median / -(-cell.d // 128)
+            figures.append(Figure(OF_TENSOR, Spread.of([p / most for p in pairs]), "%"))
         if entrant.name == SCAN and cell.batch == 1:
             floor = cell.n * cell.d / 8 / limits.memory.median
             figures.append(Figure(OF_FLOOR, Spread.of([s / floor for s in seconds]), "x"))

@@ -6,7 +6,9 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "races.hpp"
@@ -48,7 +50,8 @@ constexpr const char* kOpNames[] = {
     "__syncwarp",        "__shfl_sync",         "__shfl_up_sync",    "__shfl_down_sync",
     "__shfl_xor_sync",   "__ballot_sync",       "__all_sync",        "__any_sync",
     "__match_any_sync",  "__reduce_add_sync",   "__reduce_min_sync", "__reduce_max_sync",
-    "__reduce_and_sync", "__reduce_or_sync",    "__reduce_xor_sync",
+    "__reduce_and_sync", "__reduce_or_sync",    "__reduce_xor_sync", "a warp's instruction",
+    "an mbarrier",       "wgmma.wait_group",
 };
 
 uint64_t mix(uint64_t x) {  // splitmix64
@@ -157,6 +160,13 @@ void reserve_stacks(size_t count) {
     }
 }
 
+// Of async.hpp.
+void start_async();
+void check_async_exit(unsigned thread);
+template <class Threads>
+void meet_clocks(const Threads& members);
+const uint64_t* seen_by(unsigned thread);
+
 // Leaves the running thread; it goes on when it has been drawn from `ready`.
 void reschedule() {
     Thread* from = self;
@@ -239,7 +249,8 @@ std::string who_waits_where(const Warp* warp = nullptr) {
                 others.push_back(t);
             }
         }
-        const std::string mask = first.op < Op::syncwarp ? "" : format("mask 0x%08x", first.mask);
+        const bool of_warp = first.op >= Op::syncwarp && first.op <= Op::together;
+        const std::string mask = of_warp ? format("mask 0x%08x", first.mask) : "";
         text += "; threads " + ranges(numbers) + " wait at " +
                 kOpNames[static_cast<size_t>(first.op)] + "(" + mask + ") in " + place(first.at);
         left = others;
@@ -267,6 +278,10 @@ void open_barrier() {
             stop(block_name() + ": different barriers" + who_waits_where());
         count += t.value != 0;
     }
+    std::vector<unsigned> members;
+    for (const Thread& t : threads)
+        if (!t.exited) members.push_back(t.number);
+    meet_clocks(members);
     block_synced = ++now;
     const Op op = first->op;
     const uint64_t result = op == Op::syncthreads_count ? count
@@ -337,7 +352,12 @@ void try_meeting(Warp& warp, uint32_t mask) {
         }
     }
     const Op op = first->op;
-    if (op == Op::syncwarp) warp.synced = ++now;
+    if (op == Op::syncwarp) {
+        std::vector<unsigned> numbers;
+        for_lanes(members, [&](unsigned lane) { numbers.push_back(warp.lanes[lane].number); });
+        meet_clocks(numbers);
+        warp.synced = ++now;
+    }
     uint32_t ballot = 0;
     for_lanes(members, [&](unsigned lane) { ballot |= (warp.lanes[lane].value != 0) << lane; });
     uint64_t common = 0;
@@ -345,6 +365,15 @@ void try_meeting(Warp& warp, uint32_t mask) {
         case Op::ballot: common = ballot; break;
         case Op::all: common = ballot == members; break;
         case Op::any: common = ballot != 0; break;
+        case Op::together: {
+            if (members != ~0u) stop(block_name() + ": lanes have exited" + who_waits_where(&warp));
+            void* lanes[kWarp];
+            for_lanes(members, [&](unsigned lane) {
+                lanes[lane] = reinterpret_cast<void*>(warp.lanes[lane].value);
+            });
+            first->together(lanes);
+            break;
+        }
         default:
             if (op >= Op::reduce_add) common = reduced(warp, members, op, first->argument != 0);
     }
@@ -368,6 +397,7 @@ void run_thread() {
     kernel->invoke(kernel_arguments);
     Thread& me = *self;
     Warp& warp = *me.warp;
+    check_async_exit(me.number);
     me.exited = true;
     sleeps = 0;
     alive--;
@@ -386,6 +416,7 @@ void start_threads() {
     const size_t count = size_t{block_size.x} * block_size.y * block_size.z;
     threads.assign(count, Thread{});
     warps.assign((count + kWarp - 1) / kWarp, Warp{});
+    start_async();
     ready.clear();
     for (unsigned i = 0; i < count; i++) {
         Thread& t = threads[i];
@@ -574,6 +605,11 @@ uint64_t meet_warp(Op op, uint32_t mask, uint64_t value, uint32_t argument, unsi
     return me.result;
 }
 
+void meet_warp_together(Together together, void* mine, Site at) {
+    self->together = together;
+    meet_warp(Op::together, ~0u, reinterpret_cast<uint64_t>(mine), 0, kWarp, at);
+}
+
 void before_access(const volatile void* volatile_address, size_t bytes, Access kind) {
     if (!self) return;
     if ((random_bits() & 15) == 0) {
@@ -587,7 +623,8 @@ void before_access(const volatile void* volatile_address, size_t bytes, Access k
         const std::string race =
             memory.access(address, bytes, kind,
                           {shared ? block_started : launched, block_started, block_synced,
-                           std::max(block_started, self->warp->synced), now, self->number});
+                           std::max(block_started, self->warp->synced), now, self->number,
+                           shared ? seen_by(self->number) : nullptr, nullptr});
         if (!race.empty()) stop(block_name() + ": " + race + variable_at(memory, address));
         return;
     }
@@ -616,6 +653,8 @@ void* static_shared(const char* name, size_t bytes, size_t alignment) {
 void* dynamic_shared() {
     return dynamic_memory;
 }
+
+#include "async.hpp"
 
 }  // namespace shim
 

@@ -50,9 +50,15 @@ enum class Op : uint8_t {
     reduce_and,
     reduce_or,
     reduce_xor,
+    together,
+    mbarrier,
+    warpgroup,
 };
 
 struct Warp;
+
+// What a whole warp does at once: given what each of the 32 lanes has come with.
+using Together = void (*)(void* const* lanes);
 
 struct Thread {
     Context context;
@@ -70,6 +76,7 @@ struct Thread {
     Site at;
     uint64_t value;
     uint64_t result;
+    Together together;
 };
 
 extern SHIM_EXPORT Thread* self;
@@ -82,6 +89,26 @@ SHIM_EXPORT uint64_t meet_block(Op op, bool predicate, Site at);
 // Waits for all lanes of mask that have not exited.
 SHIM_EXPORT uint64_t meet_warp(Op op, uint32_t mask, uint64_t value, uint32_t argument,
                                unsigned width, Site at);
+
+// Waits for all lanes; the last one to come calls `together`.
+SHIM_EXPORT void meet_warp_together(Together together, void* mine, Site at);
+
+// Copies to shared memory that are under way until they are waited for: when they are done before
+// that is up to chance. All but the `left` groups committed last are waited for.
+SHIM_EXPORT void copy_async(void* to, const void* from, unsigned bytes, Site at);
+SHIM_EXPORT void commit_copies();
+SHIM_EXPORT void wait_for_copies(unsigned left);
+
+// As the PTX instructions of these names; async.hpp.
+SHIM_EXPORT void mbarrier_init(void* address, unsigned count, Site at);
+SHIM_EXPORT void mbarrier_arrive(void* address, Site at);
+SHIM_EXPORT void mbarrier_wait(void* address, unsigned parity, Site at);
+SHIM_EXPORT void fence_proxy_async();
+SHIM_EXPORT unsigned shared_address(const void* p, Site at);
+SHIM_EXPORT void wgmma_fence();
+SHIM_EXPORT void wgmma(int* d, uint64_t a, uint64_t b, bool add, Site at);
+SHIM_EXPORT void wgmma_commit();
+SHIM_EXPORT void wgmma_wait(unsigned left, Site at);
 
 // Before an access to memory: sometimes another thread goes first. Fails if the access races.
 enum class Access : uint8_t { read, write, atomic };
