@@ -96,7 +96,12 @@ IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control&
 
     IdMap out;
     for (uint32_t count : fresh) out.slots += count;
-    if (out.slots == n) return out;
+    // Lists cost more than they save where few codes are equal.
+    constexpr uint32_t kFew = 64;
+    if (n - out.slots <= n / kFew) {
+        out.slots = n;
+        return out;
+    }
 
     Buffer<uint32_t> slot_of(n);
     out.list_begin = Buffer<uint32_t>(size_t(out.slots) + 1);

@@ -35,7 +35,7 @@ struct IdMap {
 // The slots of n ids, by id; none where they are the ids.
 Buffer<uint32_t> slots_by_id(const IdMap& map, uint32_t n, const Control& control);
 
-// Slots numbered by their first id.
+// Slots numbered by their first id. Each id has its own where next to no codes are equal.
 IdMap find_distinct(const uint64_t* codes, uint32_t n, int words, const Control& control);
 
 // The same slots in a new order: order[new slot] = old slot; n ids.
