@@ -15,12 +15,13 @@
 // of each byte of its halves, lanes 2 and 3 the upper ones.
 //
 //   a warp and step      64 products; 96 instructions for rows, 80 for queries, 12 loads
-//   a pair               1 minimum in all
+//   a pair               1 minimum in all; half of one where there are three-input minima: sm_100,
+//                        not sm_120
 //   limit                tensor cores: 190 instructions in the 1024 clocks of 64 products
 //
-// Predicted for an RTX 5090 (170 SMs, 2.4 GHz, 1024 multiply-adds of bytes a clock and SM by its
-// data sheet, 838e12 operations/s): 16 pairs a clock and SM at 64 bits, 8 at 128, 4 at 256, twice
-// what POPC can do: 6.5 / 3.3 / 1.6e12 pairs/s. Derived; measured: not yet.
+// Predicted for an RTX 5090 (170 SMs, 2.4 GHz; 838e12 operations/s by NVIDIA's whitepaper, 1024
+// multiply-adds of bytes a clock and SM): 16 pairs a clock and SM at 64 bits, 8 at 128, 4 at 256,
+// twice what POPC can do: 6.5 / 3.3 / 1.6e12 pairs/s. Derived; measured: not yet.
 #pragma once
 
 #include "scan_warp.cuh"

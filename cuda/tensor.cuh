@@ -13,6 +13,8 @@
 // all of them is held against the query's bound. Three-input minima make that half an instruction a
 // pair (sm_90; one before). What is within a bound is compared again, by the words in memory, and
 // goes to the collector of any other scan.
+//
+// Where 1-bit products are emulated, those of bytes take their place: scan_imma.cuh.
 #pragma once
 
 #include "work.cuh"
