@@ -10,10 +10,10 @@
 extern "C" __global__ void __launch_bounds__(256, 2)
     scan_mma_knn(WORK_PARAMETERS, u32 k, FOUND_PARAMETERS, LISTS_PARAMETERS) {
     extern __shared__ __align__(16) u64 memory[];
-    scan_tiled(WORK, memory, Nearest{FOUND, LISTS, k});
+    scan_tiled<Bits>(WORK, memory, Nearest{FOUND, LISTS, k});
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)
     scan_mma_knn_naive(WORK_PARAMETERS, u32 k, FOUND_PARAMETERS, LISTS_PARAMETERS) {
-    scan_fragments(WORK, Nearest{FOUND, LISTS, k});
+    scan_fragments<Bits>(WORK, Nearest{FOUND, LISTS, k});
 }

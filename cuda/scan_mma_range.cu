@@ -10,10 +10,10 @@
 extern "C" __global__ void __launch_bounds__(256, 2)
     scan_mma_range(WORK_PARAMETERS, int most, HITS_PARAMETERS, LISTS_PARAMETERS) {
     extern __shared__ __align__(16) u64 memory[];
-    scan_tiled(WORK, memory, Within{HITS, most});
+    scan_tiled<Bits>(WORK, memory, Within{HITS, most});
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)
     scan_mma_range_naive(WORK_PARAMETERS, int most, HITS_PARAMETERS, LISTS_PARAMETERS) {
-    scan_fragments(WORK, Within{HITS, most});
+    scan_fragments<Bits>(WORK, Within{HITS, most});
 }

@@ -13,6 +13,8 @@
 // all of them is held against the query's bound. Three-input minima make that half an instruction a
 // pair (sm_90; one before). What is within a bound is compared again, by the words in memory, and
 // goes to the collector of any other scan.
+//
+// Where 1-bit products are emulated, those of bytes take their place: scan_imma.cuh.
 #pragma once
 
 #include "work.cuh"
@@ -37,7 +39,7 @@ struct Pair {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             there[half] = place + 8 * half < share.n;
-            query[half] = there[half] ? share.todo[place + 8 * half] : 0;
+            query[half] = share.todo[min(place + 8 * half, share.n - 1)];
             bound[half] = -1;
         }
     }
@@ -60,11 +62,12 @@ __device__ __forceinline__ int smallest(const int (&d)[kCount], int half) {
 }
 
 // Hands what is within the bounds to the collector. d are a warp's distances of 16 queries to the
-// 2 * kCount slots from `slot` on. All lanes take part.
-template <int kCount, class Collector>
+// 2 * kCount slots from `slot` on, each kScale times. All lanes take part.
+template <int kScale = 1, int kCount, class Collector>
 __device__ __forceinline__ void collect(const Work& work, const Collector& collector,
                                         const int (&d)[kCount], u32 slot, const Pair& pair) {
-    const bool near[2] = {smallest(d, 0) <= pair.bound[0], smallest(d, 1) <= pair.bound[1]};
+    const bool near[2] = {smallest(d, 0) <= kScale * pair.bound[0],
+                          smallest(d, 1) <= kScale * pair.bound[1]};
     if (!__any_sync(~0u, near[0] || near[1])) return;
     u32 hit = 0;
 #pragma unroll
@@ -73,7 +76,7 @@ __device__ __forceinline__ void collect(const Work& work, const Collector& colle
         u64 within = 0;
 #pragma unroll
         for (int i = 0; i < kCount / 2; i++)
-            within |= u64{d[i / 2 * 4 + 2 * half + i % 2] <= pair.bound[half]} << i;
+            within |= u64{d[i / 2 * 4 + 2 * half + i % 2] <= kScale * pair.bound[half]} << i;
         for (; within != 0; within &= within - 1) {
             const u32 i = static_cast<u32>(__ffsll(static_cast<i64>(within)) - 1);
             const u32 at = slot + 8 * (i / 2) + 2 * (threadIdx.x % 4) + i % 2;

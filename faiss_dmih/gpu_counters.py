@@ -25,10 +25,11 @@ def refused(where: str, why: str) -> None:
 def stats() -> dict[str, Any]:
     """Since the start or ``reset_stats()``; empty if nothing was searched for.
 
-    ``queries``: by engine (``popc``, ``mma`` and ``wgmma`` are scans, by population counts and by
-    the tensor cores of a warp or of four; ``probe`` is counted beside the scan that takes what it
-    leaves). ``not_on_tensor_cores``: why scans were not given to them though it would have paid, by
-    device and length of code; absent where there is nothing to say.
+    ``queries``: by engine (``popc``, ``mma``, ``wgmma`` and ``imma`` are scans, by population
+    counts, by the tensor cores of a warp or of four, and by their products of bytes; ``probe`` is
+    counted beside the scan that takes what it leaves). ``not_on_tensor_cores``: why scans were not
+    given to them though it would have paid, by device and length of code; absent where there is
+    nothing to say.
     """
     with _lock:
         found: dict[str, Any] = {"queries": dict(_queries)} if _queries else {}

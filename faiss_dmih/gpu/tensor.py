@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,10 @@ class Scanner:
     """Dynamic shared memory of a block, by the words of a row."""
     pair_clocks: Any
     """Clocks of a multiprocessor that a pair takes, by the words of a row. Derived: docs/gpu.md."""
-    capabilities: range
+    capabilities: Container[int]
     """Of devices that have the instructions: 90 is 9.0."""
+    which: str = ""
+    """These, for people."""
 
     def kernel_words(self, words: int) -> int:
         """The macro kWords of its kernels for rows of so many words."""
@@ -91,6 +94,7 @@ MMA = Scanner(
     shared_bytes=_mma_shared,
     pair_clocks=lambda words: _steps(words) / 64,  # four instructions of 16 x 8 in 8 clocks
     capabilities=range(80, 100),
+    which="80 to 99",
 )
 WGMMA = Scanner(
     name="scan_wgmma",
@@ -102,8 +106,23 @@ WGMMA = Scanner(
     shared_bytes=lambda words: 8192 * 4 + 4096 * _steps(words),
     pair_clocks=lambda words: _steps(words) / 79,  # 207 clocks for 64 x 256
     capabilities=range(90, 91),
+    which="90",
 )
-TENSOR = (WGMMA, MMA)
+IMMA = Scanner(
+    name="scan_imma",
+    threads=256,
+    queries=128,
+    together=128,
+    blocks=2,
+    rows_by_words=dict.fromkeys((0, 1, 2, 4), 128),
+    shared_bytes=_mma_shared,
+    # 1024 multiply-adds a clock, one a bit; a lone word is half a step.
+    pair_clocks=lambda words: 1 / 16 if words == 1 else _steps(words) / 8,
+    # The 10.3 (B300) has them at a fraction of the rate: less than population counts.
+    capabilities={*range(100, 1 << 10)} - {103},
+    which="100 or later, other than 103",
+)
+TENSOR = (WGMMA, MMA, IMMA)
 """The better ones first."""
 
 
@@ -131,9 +150,8 @@ class TensorCores:
 
     def _refused(self, device: Device, scanner: Scanner, store: Store, what: str) -> str:
         if device.compute_capability not in scanner.capabilities:
-            first, last = scanner.capabilities[0], scanner.capabilities[-1]
-            which = f"{first}" if first == last else f"{first} to {last}"
-            return f"needs compute capability {which}, and this is {device.compute_capability}"
+            here = device.compute_capability
+            return f"needs compute capability {scanner.which}, and this is {here}"
         needed = scanner.shared_bytes(store.words)
         if needed > device.shared_memory:
             return f"needs {needed} bytes of shared memory, and there are {device.shared_memory}"

@@ -59,6 +59,18 @@ BUILD = (
     "ninja",
 )
 
+# What is profiled of a scan: what of the card it uses, by which instructions, what warps wait for.
+# Each takes some passes of the kernel.
+PROFILED = (
+    "SpeedOfLight",
+    "ComputeWorkloadAnalysis",
+    "MemoryWorkloadAnalysis",
+    "InstructionStats",
+    "SchedulerStats",
+    "WarpStateStats",
+    "Occupancy",
+)
+
 # Says what is missing, where something is: CuPy, a GPU, a driver that is new enough.
 A_KERNEL = (
     "from faiss_dmih.gpu.kernels import CudaLauncher; "
@@ -78,7 +90,9 @@ class Step:
     expect: str = ""
     """A pattern that its output must have: pytest succeeds where everything is skipped."""
     refusal: str = ""
-    """What the tool says where it cannot work; the step is unavailable then, too."""
+    """A pattern of what the tool says where it cannot work; the step is unavailable then, too."""
+    report: str = ""
+    """The name of a file in OUT that gets its output, unless it is unavailable."""
     env: dict[str, str] = field(default_factory=dict)
     judged: bool = True
     """Whether its failure is the check's; the others are for information."""
@@ -111,15 +125,22 @@ def plan(wheels: Path, work: Path) -> list[Step]:
     pytest = (python, "-m", "pytest", "-q")
     on_gpu = (*pytest, "-m", "gpu")
     # Every kernel of the engine, and few searches: a sanitizer takes tens of times as long.
-    corners = (*on_gpu, "tests/gpu/test_gpu_corners.py", "tests/gpu/test_offsets.py")
+    tensor = "tests/gpu/test_tensor.py"
+    corners = (
+        *(*on_gpu, "tests/gpu/test_gpu_corners.py", "tests/gpu/test_offsets.py"),
+        *(f"{tensor}::test_distances_from_0_to_d", f"{tensor}::test_many_shares_of_work"),
+    )
     bench = (str(programs / "faiss-dmih"), "bench")
+    ncu = ["ncu", "--profile-from-start", "off", "--kernel-name", r"regex:^scan_(\w*mma_)?knn$"]
+    for section in PROFILED:
+        ncu += ["--section", section]
     some = r"\b[1-9]\d* passed"
 
-    def sanitized(tool: str, *options: str) -> Step:
+    def sanitized(tool: str, options: Sequence[str] = (), tests: Sequence[str] = ()) -> Step:
         sanitizer = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "1", *options)
         return Step(
             tool,
-            (*sanitizer, *corners, "--hypothesis-profile", "few"),
+            (*sanitizer, *corners, *tests, "--hypothesis-profile", "few"),
             45,
             tool=sanitizer[0],
             expect=some,
@@ -144,12 +165,23 @@ def plan(wheels: Path, work: Path) -> list[Step]:
         Step("a kernel", (python, "-c", A_KERNEL), 30),
         # Half of this may go into compiling: ours by NVRTC, and CuPy's own at their first use.
         Step("gpu tests", (*on_gpu, "tests/gpu"), 130, expect=some),
-        sanitized("memcheck", "--report-api-errors", "no"),  # CuPy looks at the API's errors
-        sanitized("racecheck"),
+        sanitized("memcheck", ["--report-api-errors", "no"]),  # CuPy looks at the API's errors
+        # It does not say that it knows what wgmma reads, and what orders that.
+        sanitized("racecheck", tests=["-k", "not wgmma"]),
         Step(
             "gpu bench",
             (*bench, "--device", "cuda", "--seconds", "{seconds}", "--out", str(work / "cuda")),
             160,
+        ),
+        Step(
+            "ncu",
+            (*ncu, python, "tests/gpu/scans_to_profile.py"),
+            45,
+            tool=ncu[0],
+            expect=r"scan_\w+ \(.*Context",
+            refusal=r"ERR_NVGPUCTRPERM|not supported on",
+            report="ncu.txt",
+            judged=False,
         ),
         Step(
             "cpu tests",
@@ -248,10 +280,12 @@ def run_step(step: Step, left: float, log: Path, env: dict[str, str]) -> Result:
         returncode = _returncode(command, limit, file.fileno(), env)
     output = log.read_bytes()[begin:].decode(errors="replace")
     status = PASSED if returncode == 0 and re.search(step.expect, output) else FAILED
-    if status == FAILED and step.refusal and step.refusal in output:
+    if status == FAILED and step.refusal and re.search(step.refusal, output):
         status = UNAVAILABLE
     if returncode is None:
         status = TIMED_OUT if limit == step.seconds else NO_TIME
+    if step.report and status != UNAVAILABLE:
+        (log.parent / step.report).write_text(output)
     return result(
         status,
         seconds=round(time.monotonic() - started, 2),

@@ -82,6 +82,18 @@ def test_mma_rate(launcher: Launcher, steps: int, blocks: int, threads: int) -> 
     assert got == int(pairs.sum()) * CHAINS * steps * blocks * threads // 32
 
 
+@pytest.mark.parametrize(("steps", "blocks", "threads"), [(0, 1, 32), (1, 3, 64), (5, 2, 256)])
+def test_imma_rate(launcher: Launcher, steps: int, blocks: int, threads: int) -> None:
+    words = mixed(np.arange(6 * 32, dtype=np.uint64)).reshape(6, 8, 4)  # g, t
+    a = [np.concatenate([words[i], words[i + 2]], axis=1) for i in range(2)]
+    b = np.concatenate([words[4], words[5]], axis=1)
+    rows, columns = (x.astype("<u4").view(np.int8).astype(int) for x in (np.concatenate(a), b))
+    args = (np.int32(steps),)
+    got = launched(launcher, "imma_rate", blocks, threads, *args, file="ceiling_imma")
+    expected = int((rows @ columns.T).sum()) * CHAINS * steps * blocks * threads // 32
+    assert got == expected % 2**64
+
+
 @pytest.mark.parametrize(("steps", "blocks"), [(0, 1), (1, 2), (5, 1)])
 def test_wgmma_rate(launcher: Launcher, steps: int, blocks: int) -> None:
     words = mixed(np.arange(8 * (64 + 256), dtype=np.uint64)).reshape(-1, 4)

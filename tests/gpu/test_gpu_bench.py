@@ -142,6 +142,16 @@ def test_tensor_cores_are_held_against_theirs(device: HostDevice) -> None:
         assert part.value.median == pytest.approx(rate / result.limits.tensor.median)
 
 
+def test_tensor_cores_without_1_bit_products(device: HostDevice) -> None:
+    device._gpu = replace(device._gpu, compute_capability="12.0")
+    result = measured(device, databases=SMALL[:1])
+    found = result.limits
+    assert found.tensor is not None
+    assert found.tensor_by == "imma"
+    rates = [found.tensor_pairs(d) / found.tensor.median for d in (64, 128, 136, 512)]
+    assert rates == pytest.approx([2, 1, 2 / 3, 1 / 4])
+
+
 def test_without_tensor_cores_they_take_no_part(device: HostDevice) -> None:
     device._gpu = replace(device._gpu, compute_capability="7.5")
     result = measured(device, databases=SMALL[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -104,13 +105,35 @@ def test_an_output_that_is_not_as_expected_fails(tmp_path: Path) -> None:
 
 def test_a_tool_that_refuses_is_unavailable(tmp_path: Path) -> None:
     memcheck = next(step for step in check.plan(tmp_path, tmp_path) if step.name == "memcheck")
-    for said, status in (
-        ("Error: Device not supported", UNAVAILABLE),
-        ("Invalid __global__ write", FAILED),
+    ncu = next(step for step in check.plan(tmp_path, tmp_path) if step.name == "ncu")
+    for tool, said, status in (
+        (memcheck, "Error: Device not supported", UNAVAILABLE),
+        (memcheck, "Invalid __global__ write", FAILED),
+        (ncu, "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission", UNAVAILABLE),
+        (ncu, "==WARNING== No kernels were profiled.", FAILED),
     ):
-        step = sh("memcheck", f"echo '{said}'; exit 1", refusal=memcheck.refusal)
+        step = sh(tool.name, f"echo '{said}'; exit 1", refusal=tool.refusal)
         (result,) = run(tmp_path, step)
         assert result.status == status
+
+
+def test_a_report_is_kept(tmp_path: Path) -> None:
+    ncu = next(step for step in check.plan(tmp_path, tmp_path) if step.name == "ncu")
+    pattern = re.compile(ncu.command[ncu.command.index("--kernel-name") + 1].removeprefix("regex:"))
+    names = [f"scan_{name}knn" for name in ("", "mma_", "wgmma_", "imma_")]
+    assert all(map(pattern.search, names))
+    assert not any(map(pattern.search, ["scan_sample", "scan_range", "scan_mma_knn_naive"]))
+    title = "  scan_wgmma_knn (132, 1, 1)x(384, 1, 1), Context 1, Stream 7, Device 0, CC 9.0"
+    kept = {"expect": ncu.expect, "refusal": ncu.refusal, "report": ncu.report}
+    (result,) = run(tmp_path, sh("ncu", f"echo '{title}'", **kept))
+    assert result.status == PASSED
+    report = tmp_path / "ncu.txt"
+    assert report.read_text() == title + "\n"
+    report.unlink()
+    for script, status in (("echo ERR_NVGPUCTRPERM", UNAVAILABLE), ("exit 0", FAILED)):
+        (result,) = run(tmp_path, sh("ncu", script, **kept))
+        assert (result.status, report.exists()) == (status, status == FAILED)
+    assert not ncu.judged
 
 
 def test_time_is_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +192,10 @@ def test_what_is_planned_fits_and_is_what_is_there(tmp_path: Path) -> None:
     for step in steps:
         for word in step.command:
             if word.startswith("tests/"):
-                assert (check.ROOT / word).exists()
+                file, _, test = word.partition("::")
+                assert (check.ROOT / file).exists()
+                if test:
+                    assert f"def {test}(" in (check.ROOT / file).read_text()
 
 
 def test_build_requirements_are_the_projects() -> None:
@@ -186,6 +212,7 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
         env={**os.environ, "PATH": str(tmp_path), "CUDA_HOME": str(tmp_path)},
     )
     assert "memcheck (at most 45 s): unavailable" in done.stdout
+    assert "ncu (at most 45 s): unavailable" in done.stdout
     assert "pytest -q -m gpu tests/gpu" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -35,13 +35,14 @@ def check(name: str, architecture: str) -> None:
 
 
 def check_products(name: str, cubin: bytes, architecture: str) -> None:
-    """Those of 1-bit matrices are instructions, which nothing emulates."""
+    """They are instructions, which nothing emulates."""
     if not nvrtc.has_disassembler():
         pytest.skip("no wheel of nvdisasm")
     names = {found.split(".")[0] for found in nvrtc.instructions(nvrtc.disassembly(cubin))}
-    assert ("BGMMA" in names) == ("wgmma" in name)
-    assert ("BMMA" in names) == ("wgmma" not in name)
-    assert ("VIMNMX3" in names) == (name.startswith("scan") and architecture.startswith("sm_90"))
+    products = "BGMMA" if "wgmma" in name else "IMMA" if "imma" in name else "BMMA"
+    assert {"BGMMA", "BMMA", "IMMA"} & names == {products}
+    of_three = architecture in ("sm_90", "sm_90a", "sm_100")
+    assert ("VIMNMX3" in names) == (name.startswith("scan") and of_three)
     assert not {"LDL", "STL"} & names
 
 
@@ -58,10 +59,11 @@ TENSOR = [name for name in kernels.files() if "mma" in name]
 
 def test_other_architectures_are_left_out() -> None:
     """Files for tensor cores name theirs; newer ones emulate 1-bit products, older have none."""
-    assert len(TENSOR) == 6
+    assert len(TENSOR) == 9
     for name in TENSOR:
         by_warp = ("sm_80", "sm_86", "sm_89", "sm_90")
-        assert kernels.architectures(name) == (("sm_90a",) if "wgmma" in name else by_warp)
+        others = ("sm_100", "sm_120") if "imma" in name else by_warp
+        assert kernels.architectures(name) == (("sm_90a",) if "wgmma" in name else others)
     with pytest.raises(RuntimeError, match=r"not supported on .target 'sm_90'"):
         nvrtc.compile_cubin(kernels.source("scan_wgmma_knn", {"kWords": 1}), "sm_90")
 

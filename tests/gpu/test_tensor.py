@@ -19,7 +19,7 @@ from faiss_dmih import reference
 from faiss_dmih.gpu import GpuIndexDMIH, knn, tensor
 from faiss_dmih.gpu import index as index_module
 from faiss_dmih.gpu.kernels import Kernel, Launcher
-from faiss_dmih.gpu.tensor import MMA, Scanner, TensorCores
+from faiss_dmih.gpu.tensor import IMMA, MMA, Scanner, TensorCores
 
 SIZES = (1, 7, 9, 127, 129, 255, 257, 300)
 BATCHES = (1, 17, 63, 65, 127, 129)
@@ -32,8 +32,8 @@ def with_tensor_cores(device: Any, scanner: Scanner, monkeypatch: pytest.MonkeyP
         if device.compute_capability not in scanner.capabilities:
             pytest.skip(f"{scanner.name} is not for {device.compute_capability}")
     else:
-        device.compute_capability = 90
-        device.shared_memory = 227 * 1024
+        device.compute_capability = 120 if scanner is IMMA else 90
+        device.shared_memory = 99 * 1024 if scanner is IMMA else 227 * 1024
         # That it is right is what these tests are about.
         monkeypatch.setattr(tensor, "_found_wrong", lambda *_: "")
     return device
@@ -130,8 +130,11 @@ class Naive:
 
 
 @UNSANITIZED
-def test_the_naive_scan_is_right_too(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_tensor_cores(gpu, MMA, monkeypatch)
+@pytest.mark.parametrize("scanner", [MMA, IMMA], ids=lambda scanner: scanner.name)
+def test_the_naive_scan_is_right_too(
+    gpu: Any, scanner: Scanner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_tensor_cores(gpu, scanner, monkeypatch)
     for d in (8, 64, 136, 256):
         case = Case(d, 130, 33, "clustered", seed=1)
         index = filled(case, lists=False)
@@ -252,18 +255,29 @@ def test_one_that_is_wrong_is_not_used(shim: StrictDevice, why: str, said: str) 
 
 
 @pytest.mark.parametrize(
-    ("capability", "expected"), [(75, "scan_knn"), (80, "scan_mma_knn"), (120, "scan_knn")]
+    ("capability", "expected"),
+    [
+        (75, "scan_knn"),
+        (80, "scan_mma_knn"),
+        (100, "scan_imma_knn"),
+        (103, "scan_knn"),
+        (121, "scan_imma_knn"),
+    ],
 )
 def test_other_devices(shim: StrictDevice, capability: int, expected: str) -> None:
     shim.compute_capability = capability
+    case = Case(64, 300, 70, "uniform", seed=4)
     index = index_of_case("auto")
-    index.search(CASE.xq, 3)
+    index.search(case.xq, 3)
     shim.launcher.started.clear()
-    assert_knn(index, CASE.xb, CASE.xq, 3)
+    assert_knn(index, case.xb, case.xq, 3)
     assert started(shim) == {expected}
-    if capability != 80:
+    if expected == "scan_knn":
         index.force_engine("tensor")
-        needs = f"needs compute capability 90, and this is {capability}"
+        needs = (
+            f"scan_wgmma: needs compute capability 90, and this is {capability}; .*"
+            f"scan_imma: needs .* 100 or later, other than 103, and this is {capability}"
+        )
         with pytest.raises(RuntimeError, match=needs):
             index.search(CASE.xq, 3)
 

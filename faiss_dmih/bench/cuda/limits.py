@@ -11,7 +11,7 @@ import numpy as np
 
 from faiss_dmih.bench.cuda.device import Array, Device, Gpu
 from faiss_dmih.bench.results import Figure, Spread
-from faiss_dmih.gpu.tensor import MMA, WGMMA
+from faiss_dmih.gpu.tensor import IMMA, MMA, WGMMA
 
 _THREADS = 256
 _BLOCKS_PER_MULTIPROCESSOR = 8
@@ -19,10 +19,12 @@ _SCRATCH_BYTES = 8 << 30
 _LAUNCH_SECONDS = 0.01
 """A launch is made at least as long: the clock's ticks and the start of a launch are lost in it."""
 _ROUNDS = 9
-# Products of tensor cores: pairs of 256 bits that a block compares in a step, its shared memory.
+# Products of tensor cores: pairs of codes of 128 bits that a block compares in a step (bits beside
+# their complements, or bytes), its shared memory.
 _PRODUCTS = (
     ("wgmma", WGMMA, 2 * 64 * 256, 32 * (64 + 256)),
     ("mma", MMA, 8 * 8 * 16 * 8, 0),
+    ("imma", IMMA, 8 * 8 * 16 * 8 // 4, 0),
 )
 
 FLAT_BOUND = 2.5e11
@@ -44,15 +46,21 @@ class Limits:
     """Sectors of 32 bytes read at random addresses of the scratch memory."""
     scratch_bytes: int
     tensor: Spread | None = None
-    """Pairs of 256 bits that tensor cores compare; None where there are none for 1-bit products."""
+    """Pairs of codes of 128 bits that tensor cores compare; None where no scan uses them."""
     tensor_by: str = ""
     """By which instructions, or why by none."""
+
+    def tensor_pairs(self, d: int) -> float:
+        """Of codes of d bits, that tensor cores compare."""
+        assert self.tensor is not None
+        begun = 64 if self.tensor_by == "imma" else 128
+        return self.tensor.median * 128 / (-(-d // begun) * begun)
 
     def figures(self) -> list[Figure]:
         """For people."""
         gib = self.scratch_bytes / 2**30
         tensor = (
-            [Figure(f"pairs of 256 bits on tensor cores, by {self.tensor_by}", self.tensor, "/s")]
+            [Figure(f"pairs of 128 bits on tensor cores, by {self.tensor_by}", self.tensor, "/s")]
             if self.tensor is not None
             else []
         )

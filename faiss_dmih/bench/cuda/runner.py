@@ -328,7 +328,7 @@ def _timed(cell: Cell, turns: _Turns, limits: Limits) -> Timed:
         pairs = [cell.n * turns.nq / s for s in seconds]
         figures.append(Figure(PAIRS, Spread.of(pairs), "/s"))
         if entrant.name == TENSOR and limits.tensor is not None:
-            most = limits.tensor.median / -(-cell.d // 128)
+            most = limits.tensor_pairs(cell.d)
             figures.append(Figure(OF_TENSOR, Spread.of([p / most for p in pairs]), "%"))
         if entrant.name == SCAN and cell.batch == 1:
             floor = cell.n * cell.d / 8 / limits.memory.median
