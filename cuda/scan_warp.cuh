@@ -138,15 +138,28 @@ __device__ __forceinline__ void scan_tiled(const Work& work, u64* memory,
     });
 }
 
-// The same by the shortest way, for comparison: fragments straight from memory, a warp for each 16
-// queries and 8 rows.
-template <class Product, class Collector>
-__device__ __forceinline__ void scan_fragments(const Work& work, const Collector& collector) {
-    const int words = row_words(work.words), g = static_cast<int>(threadIdx.x % 32 / 4);
-    const auto bits_of = [&](const u64* row, int step) {
+// A step of 16 queries and of the 8 rows from `slot` on, fragments straight from memory.
+template <class Product>
+__device__ __forceinline__ void add_fragments(const Work& work, const Pair& pair, u32 slot,
+                                              int step, int (&d)[1][4]) {
+    const int words = row_words(work.words);
+    const auto bits_of = [&](const u64* row) {
         const u64 word = word_or_zero(row, 2 * step + Product::part() / 2, words);
         return Product::bits(static_cast<u32>(word >> Product::part() % 2 * 32));
     };
+    u32 a[1][2], b[1];
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        a[0][half] = bits_of(row_at(work.queries, pair.query[half], words));
+    const u32 row = min(slot + threadIdx.x % 32 / 4, work.last - 1);
+    b[0] = bits_of(row_at(work.rows, row, words));
+    Product::add_step(d, a, b, there<Product>(step, words));
+}
+
+// The whole scan that way, for comparison: a warp for each 16 queries and 8 rows.
+template <class Product, class Collector>
+__device__ __forceinline__ void scan_fragments(const Work& work, const Collector& collector) {
+    const int g = static_cast<int>(threadIdx.x % 32 / 4);
     const u32 n_todo = *work.n_todo, groups = (n_todo + 15) / 16;
     const u64 items = u64{(work.last - work.first + 7) / 8} * groups;
     const u32 warps = gridDim.x * (blockDim.x / 32);
@@ -157,14 +170,8 @@ __device__ __forceinline__ void scan_fragments(const Work& work, const Collector
         pair.look_up(collector);
         int d[1][4];
         Start<Product>(work, pair).put(d[0]);
-        for (int step = 0; step < steps_of(words); step++) {
-            u32 a[1][2], b[1];
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-                a[0][half] = bits_of(row_at(work.queries, pair.query[half], words), step);
-            b[0] = bits_of(row_at(work.rows, min(slot + g, work.last - 1), words), step);
-            Product::add_step(d, a, b, there<Product>(step, words));
-        }
+        for (int step = 0; step < steps_of(work.words); step++)
+            add_fragments<Product>(work, pair, slot, step, d);
         collect<Product::kScale>(work, collector, d[0], slot, pair);
     }
 }

@@ -145,6 +145,26 @@ def test_the_naive_scan_is_right_too(
             gpu.launcher = launcher
 
 
+@pytest.mark.parametrize("kInt8", [0, 1])
+@pytest.mark.parametrize("words", [1, 2, 3, 5])
+def test_accumulators_are_distances(launcher: Launcher, words: int, kInt8: int) -> None:
+    """Were they smaller, only time would be lost, and no answer."""
+    rng = np.random.default_rng(words)
+    xq, xb = (rng.integers(0, 2**64, (n, words), dtype=np.uint64) for n in (16, 8))
+    xb[:2] = xq[3], ~xq[4]
+    out = np.full((16, 8), -1, np.int32)
+    kernel = launcher.kernel(
+        str(Path(__file__).parent / "kernels" / "accumulators"),
+        "accumulators",
+        kWords=words if words < 3 else 0,
+        kInt8=kInt8,
+    )
+    kernel((1,), (32,), (xq, xb, np.int32(words), np.arange(16, dtype=np.uint32), out))
+    bits = np.bitwise_xor(xq[:, None], xb[None])
+    expected = np.unpackbits(bits.view(np.uint8), axis=2).sum(axis=2, dtype=np.int32)
+    np.testing.assert_array_equal(out, expected)
+
+
 def test_many_shares_of_work(cores: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that go from queries to queries, and rings that go round; queries short of room."""
     for name, value in (("ROOM", 4), ("ROOM_PER_K", 1), ("ROOM_OF_BATCH", 0), ("SAMPLE", 256)):
