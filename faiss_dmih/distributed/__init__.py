@@ -1,0 +1,10 @@
+"""Search past one machine: shards as actors of Ray. `pip install 'faiss-dmih[ray]'`.
+
+`ShardedIndexDMIH.build` writes shards of codes to a folder, `ShardedIndexDMIH.open` starts actors
+that search them.
+"""
+
+from faiss_dmih.distributed.errors import CommitConflict, LostChanges, ShardsMissing
+from faiss_dmih.distributed.index import ShardedIndexDMIH
+
+__all__ = ["CommitConflict", "LostChanges", "ShardedIndexDMIH", "ShardsMissing"]
