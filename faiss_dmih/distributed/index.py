@@ -294,10 +294,9 @@ class ShardedIndexDMIH:
         ids = _check_ids(keys)
         out = np.empty((len(ids), self.code_size), np.uint8)
         seen = np.zeros(len(ids), np.bool_)
-        shared = shared(ids)
-        for here, codes in self._ask(
-            "reconstruct", lambda shard: (shared,), False, self._holding(ids)
-        )[0].values():
+        sent = shared(ids)
+        answers, _ = self._ask("reconstruct", lambda shard: (sent,), False, self._holding(ids))
+        for here, codes in answers.values():
             out[here] = codes
             seen |= here
         if not seen.all():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -95,11 +96,13 @@ class Replicas:
                 .remote(self.changes, after, *arguments)
                 for actor in self.actors
             ]
-            done, refused, dead = list[int](), None, 0
+            done, refused, dead, behind = list[int](), None, 0, 0
             for call in calls:
                 try:
                     value = ray().get(call, timeout=max(0, late - time.monotonic()))
-                    if not isinstance(value, Behind):
+                    if isinstance(value, Behind):
+                        behind += 1
+                    else:
                         done.append(value)
                 except errors.RayActorError:
                     dead += 1
@@ -107,6 +110,9 @@ class Replicas:
                     refused = error
             if done:
                 self.changes = after
+                if behind:  # so that it can help when the next one fails
+                    with suppress(errors.RayActorError, errors.GetTimeoutError):
+                        self.bring_up(max(0, late - time.monotonic()))
                 return done[0]
             if refused is not None:
                 raise refused

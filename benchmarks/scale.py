@@ -1,0 +1,100 @@
+"""What shards cost and bring, on one machine: the measurements behind docs/scale.md.
+
+    python benchmarks/scale.py --out scale.json [--n 4000000] [--seconds 2]
+
+For 1, 2, 4 and 8 actors, each on one thread: the time of a lone query and of a batch, all shards
+at once and in two rounds, for neighbours that were planted and for none; the same over a handful
+of codes, which is what Ray, Python and merging take. Answers are compared with those of one shard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from faiss_dmih.distributed import ShardedIndexDMIH
+
+BATCH = 1024
+
+
+def quantiles(call: Callable[[int], Any], seconds: float) -> dict[str, float]:
+    """Milliseconds of calls, one after another."""
+    for number in range(20):  # the planner learns
+        call(number)
+    times = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(times) < 20:
+        start = time.perf_counter()
+        call(len(times))
+        times.append(1e3 * (time.perf_counter() - start))
+    p50, p90, p99 = np.quantile(times, [0.5, 0.9, 0.99])
+    return {"p50": p50, "p90": p90, "p99": p99, "calls": len(times)}
+
+
+def planted(xb: Any, nq: int, flips: int, rng: np.random.Generator) -> Any:
+    xq = np.unpackbits(xb[rng.integers(0, len(xb), nq)], axis=1)
+    for row in xq:
+        row[rng.choice(xq.shape[1], flips, replace=False)] ^= 1
+    return np.packbits(xq, axis=1)
+
+
+def measure(d: int, n: int, seconds: float, counts: list[int]) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(d)
+    xb = rng.integers(0, 256, (n, d // 8), dtype=np.uint8)
+    queries = {
+        "planted": planted(xb, 4 * BATCH, d // 16, rng),
+        "uniform": rng.integers(0, 256, (4 * BATCH, d // 8), dtype=np.uint8),
+    }
+    rows, expected = [], dict[Any, Any]()
+    for shards in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            ShardedIndexDMIH.build(xb, shards, folder)
+            with ShardedIndexDMIH.open(folder, num_cpus=1) as index:
+                for kind, xq in queries.items():
+                    for k in (1, 10):
+                        for rounds in (1, 2) if shards > 1 else (1,):
+
+                            def lone(i: int) -> Any:
+                                at = i % len(xq)  # noqa: B023
+                                return index.search(xq[at : at + 1], k, rounds=rounds)  # noqa: B023
+
+                            def batch(i: int) -> Any:
+                                at = i % 4 * BATCH
+                                return index.search(xq[at : at + BATCH], k, rounds=rounds)  # noqa: B023
+
+                            got = [array.tolist() for array in index.search(xq[:200], k)]
+                            assert got == expected.setdefault((kind, k), got)
+                            row = {"d": d, "n": n, "shards": shards, "queries": kind, "k": k}
+                            row |= {"rounds": rounds, "lone": quantiles(lone, seconds)}
+                            row |= {"batch": quantiles(batch, seconds)}
+                            rows.append(row)
+                            print(json.dumps(row), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=4_000_000)
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--shards", type=int, nargs="+", default=[1, 2, 4, 8])
+    given = parser.parse_args()
+    ray.init(num_cpus=max(given.shards) + 1, include_dashboard=False, log_to_driver=False)
+    rows = measure(64, 100, given.seconds, given.shards)
+    for d in (64, 256):
+        rows += measure(d, given.n if d == 64 else given.n // 4, given.seconds, given.shards)
+    said = {"cpus": os.cpu_count(), "batch": BATCH, "rows": rows}
+    given.out.write_text(json.dumps(said, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
