@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import faiss
@@ -64,11 +65,9 @@ def build(
         task.remote(folder, number, _slice(pieces, begin, end), begin, d, options, threads)
         if begin < end
         else None
-        for number, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        for number, (begin, end) in enumerate(pairwise(bounds))
     ]
-    shards = tuple(
-        ShardFiles(0, () if part is None else (ray().get(part),)) for part in parts
-    )
+    shards = tuple(ShardFiles(0, () if part is None else (ray().get(part),)) for part in parts)
     return manifest.write(folder, Manifest(0, d, ntotal, shards, options), after=0)
 
 

@@ -59,8 +59,9 @@ def encode(
             raise ValueError(
                 f"got a dataset with columns {columns}, expected {column!r} among them"
             )
-        source, work, size = x, (ray().put(encoder), threads, column), batch_size
         function: Any = _EncodeColumn
+        work: tuple[Any, ...] = ray().put(encoder), threads, column
+        source, size = x, batch_size
     else:
         spans = -(-len(x) // batch_size)
         if spans == 0:

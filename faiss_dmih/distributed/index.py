@@ -19,16 +19,18 @@ from faiss_dmih.distributed.folder import Folder
 from faiss_dmih.distributed.manifest import Manifest
 from faiss_dmih.distributed.replicas import FOREVER, Missing, Replicas, ask, reason, shared
 from faiss_dmih.distributed.shard import Shard
-from faiss_dmih.options import check_budget, check_cuts, check_mode
+from faiss_dmih.options import check_budget, check_mode
 
 Neighbours = tuple[NDArray[np.int32], NDArray[np.int64]]
 Found = tuple[NDArray[np.uint64], NDArray[np.float32], NDArray[np.int64]]
 
 _TO_ONE_SHARD = 1 << 16
 """Codes of one add that go to the smallest shard; more are shared out."""
-_GLANCE = 64
-"""Codes that each shard compares with a query, for every neighbour that is asked for, to find a
-bound for the others."""
+_GLANCE = 16
+"""Codes that each shard compares with a query, for every neighbour that is asked for and one more,
+to find a bound for the others."""
+_BATCH = 64
+"""Queries from which on a second round is worth its way, unless the caller knows better."""
 
 
 class ShardedIndexDMIH:
@@ -145,9 +147,9 @@ class ShardedIndexDMIH:
             max_task_retries=-1,
             scheduling_strategy="SPREAD",
         )
-        threads = max(1, int(num_cpus))
+        threads, gpu = max(1, int(num_cpus)), num_gpus > 0
         actors = [
-            [actor.remote(folder.path, cache, number, threads, num_gpus > 0) for _ in range(replicas)]
+            [actor.remote(folder.path, cache, number, threads, gpu) for _ in range(replicas)]
             for number in range(len(state.shards))
         ]
         index = cls(folder, state, actors, timeout)
@@ -193,16 +195,16 @@ class ShardedIndexDMIH:
 
     @overload
     def search(
-        self, x: ArrayLike, k: int, *, rounds: int = ..., allow_partial: Literal[False] = ...
+        self, x: ArrayLike, k: int, *, rounds: int | None = ..., allow_partial: Literal[False] = ...
     ) -> Neighbours: ...
 
     @overload
     def search(
-        self, x: ArrayLike, k: int, *, rounds: int = ..., allow_partial: Literal[True]
+        self, x: ArrayLike, k: int, *, rounds: int | None = ..., allow_partial: Literal[True]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], Missing]: ...
 
     def search(
-        self, x: ArrayLike, k: int, *, rounds: int = 1, allow_partial: bool = False
+        self, x: ArrayLike, k: int, *, rounds: int | None = None, allow_partial: bool = False
     ) -> Any:
         """The k nearest codes of each query.
 
@@ -210,8 +212,9 @@ class ShardedIndexDMIH:
             x: queries (nq, d/8) uint8.
             k: neighbours per query, at least 1.
             rounds: 1: all shards are asked at once for their k nearest. 2: all are asked for k
-                near ones first, and then for nothing that is farther than the best of these; the
-                answer is the same. docs/scale.md says which is the faster when.
+                near ones first, and then for nothing that is farther than the best of these. The
+                answer is the same; docs/scale.md says which is the faster when. None: 2 for 64
+                queries or more.
             allow_partial: whether shards that do not answer are named instead.
 
         Returns:
@@ -226,12 +229,14 @@ class ShardedIndexDMIH:
         xq = check_codes(x, self.code_size)
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"got k = {k!r}, expected an integer of at least 1")
-        if rounds not in (1, 2):
-            raise ValueError(f"got rounds = {rounds!r}, expected 1 or 2")
+        if rounds not in (None, 1, 2):
+            raise ValueError(f"got rounds = {rounds!r}, expected 1, 2 or None")
+        if rounds is None:
+            rounds = 2 if len(xq) >= _BATCH else 1
         queries = shared(xq)
         bounds: list[tuple[Any, ...]] = [()] * self.num_shards
         if rounds == 2 and self.num_shards > 1:
-            glances, _ = self._ask("glance", lambda shard: (queries, k, _GLANCE * k), True)
+            glances, _ = self._ask("glance", lambda shard: (queries, k, _GLANCE * (k + 1)), True)
             if glances:
                 bound = shared(_farthest(merging.nearest(list(glances.values()), k)))
                 for number, keys in glances.items():
@@ -281,7 +286,8 @@ class ShardedIndexDMIH:
 
     def reconstruct(self, key: int) -> NDArray[np.uint8]:
         """The code (d/8,) uint8 of an id. RuntimeError: there is none."""
-        return self.reconstruct_batch([key])[0]
+        code: NDArray[np.uint8] = self.reconstruct_batch([key])[0]
+        return code
 
     def reconstruct_batch(self, keys: ArrayLike) -> NDArray[np.uint8]:
         """The codes (n, d/8) uint8 of some ids (n,).

@@ -99,14 +99,15 @@ class Shard:
 
         With a bound (nq,), a distance within which k codes of all shards are known to be, farther
         codes need not be among them. `own`: the distance within which this shard alone has k. Where
-        the bound is the nearer one, few codes of this shard are within it.
+        the bound is much the nearer one, few codes of this shard are within it, and tables find
+        them sooner than its k nearest; otherwise that would only be a search without a limit.
         """
         if self._changes < changes:
             return Behind(self._changes)
         if bound is None or own is None:
             return self._nearest(xq, k)
         keys = np.full((len(xq), k), merging.NOBODY)
-        far = bound < own
+        far = (bound < own) & (1.5 * bound <= own)
         if not far.all():
             keys[~far] = self._nearest(xq[~far], k)
         for radius in np.unique(bound[far]):
@@ -129,9 +130,7 @@ class Shard:
         """All codes at a distance below the radius."""
         return Behind(self._changes) if self._changes < changes else self._within(xq, radius)
 
-    def reconstruct(
-        self, changes: int, ids: Ids
-    ) -> tuple[NDArray[np.bool_], Codes] | Behind:
+    def reconstruct(self, changes: int, ids: Ids) -> tuple[NDArray[np.bool_], Codes] | Behind:
         """Which of the ids are here, and the codes of these."""
         if self._changes < changes:
             return Behind(self._changes)
@@ -232,4 +231,3 @@ class Shard:
     def _within(self, xq: Codes, radius: int) -> Ranges:
         parts = [part for part in self._all() if part.ntotal > 0]
         return merging.union([part.range_search(xq, radius) for part in parts], len(xq))
-

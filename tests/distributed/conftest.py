@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,3 +22,9 @@ def ray() -> Iterator[Any]:
     )
     yield ray
     ray.shutdown()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Other tests fork, and measure: they shall have the process and the machine to themselves."""
+    if "ray" in sys.modules and (nextitem is None or nextitem.path.parent != item.path.parent):
+        sys.modules["ray"].shutdown()

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "encoders"))
-from small import quick, vectors  # noqa: E402
+from small import quick, vectors
 
-from faiss_dmih.data import Images  # noqa: E402
-from faiss_dmih.distributed import ShardedIndexDMIH, encode  # noqa: E402
-from faiss_dmih.encoders import DMIH, EnsembleDSH  # noqa: E402
+from faiss_dmih.data import Images
+from faiss_dmih.distributed import ShardedIndexDMIH, encode
+from faiss_dmih.encoders import DMIH, EnsembleDSH
 
 pytestmark = [pytest.mark.usefixtures("ray"), pytest.mark.filterwarnings("ignore")]
 
@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.usefixtures("ray"), pytest.mark.filterwarnings("ignore
 def test_an_ensemble_in_tasks() -> None:
     x, labels = vectors()
     options: Any = {"backbone": "features", "training": quick(epochs=2)}
-    one = EnsembleDSH(48, **options).fit(x, labels)
-    tasks = EnsembleDSH(48, **options, workers="ray").fit(x, labels)
+    one = EnsembleDSH(32, **options).fit(x, labels)
+    tasks = EnsembleDSH(32, **options, workers="ray").fit(x, labels)
     assert one.fingerprints == tasks.fingerprints
     np.testing.assert_array_equal(one.relaxed(x), tasks.relaxed(x))
     with pytest.raises(ValueError, match="got workers = 'spark', expected at least 1, or 'ray'"):
@@ -41,7 +41,7 @@ def test_images_to_an_index(ray: Any, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     expected = encoder.encode(images, batch_size=32)
     torch.set_num_threads(threads)
-    codes = encode(encoder, images, batch_size=32, num_cpus=1)
+    codes = encode(encoder, images, batch_size=32).materialize()
     got = np.concatenate([batch["code"] for batch in codes.iter_batches()])
     np.testing.assert_array_equal(got, expected)
     ShardedIndexDMIH.build(codes, 2, tmp_path)
@@ -51,7 +51,7 @@ def test_images_to_an_index(ray: Any, tmp_path: Path) -> None:
 
     data = pytest.importorskip("ray.data")
     rows = [{"image": image, "name": i} for i, image in enumerate(pixels[:40])]
-    batches = encode(encoder, data.from_items(rows), batch_size=16).take_all()
+    batches = encode(encoder, data.from_items(rows), batch_size=16, workers=1).take_all()
     assert [row["name"] for row in batches] == [*range(40)]
     assert sorted(batches[0]) == ["code", "name"]
     np.testing.assert_array_equal([row["code"] for row in batches], expected[:40])

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import faiss_dmih
 import numpy as np
 import pytest
 from checks import assert_same
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from strategies import CODES, make_queries
 
+import faiss_dmih
 from faiss_dmih import reference
 from faiss_dmih.distributed import CommitConflict, manifest, merging
 from faiss_dmih.distributed.folder import Folder
@@ -56,7 +56,7 @@ def assert_is(shard: Shard, model: dict[int, Any], xq: NDArray[np.uint8], own: b
             near = merging.unpack(shard.glance(now, xq, k, codes_seen))[0][:, -1]
             bound = np.minimum(near, D[:, -1] if own else near)
             got = merging.unpack(shard.search(now, xq, k, bound, near))
-            rows, at = np.nonzero((D <= bound[:, None]) & (I >= 0))
+            rows, at = np.nonzero((bound[:, None] >= D) & (I >= 0))
             assert_same([part[rows, at] for part in got], [part[rows, at] for part in expected])
     for radius in (0, 1, 9, 30, 65):
         lims, D, I = shard.range_search(now, xq, radius)
