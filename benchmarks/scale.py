@@ -1,6 +1,7 @@
 """What shards cost and bring, on one machine: the measurements behind docs/scale.md.
 
-    python benchmarks/scale.py --out scale.json [--n 4000000] [--seconds 2]
+    python benchmarks/scale.py --out scale.json [--n 2000000] [--seconds 2]
+    python benchmarks/scale.py --simulate       # queues of shards and replicas; no Ray, no codes
 
 For 1, 2, 4 and 8 actors, each on one thread: the time of a lone query and of a batch, all shards
 at once and in two rounds, for neighbours that were planted and for none; the same over a handful
@@ -81,13 +82,53 @@ def measure(d: int, n: int, seconds: float, counts: list[int]) -> list[dict[str,
     return rows
 
 
+def simulate(
+    shards: int, replicas: int, load: float, spread: float, nq: int = 20_000
+) -> tuple[float, float]:
+    """p50 and p99 of the time of lone queries that all shards must answer, in units of the median
+    time that one takes over one.
+
+    Queries come at random times, so many that a replica is busy for `load` of the time; each
+    shard's goes to the replica that is free first. Times of service are lognormal, and p99 of them
+    is `spread` times their median.
+    """
+    rng = np.random.default_rng([shards, replicas])
+    sigma = np.log(spread) / 2.3263
+    mean = np.exp(sigma**2 / 2)
+    arrivals = np.cumsum(rng.exponential(mean / (load * replicas), nq))
+    free = np.zeros((shards, replicas))
+    every, times = np.arange(shards), np.empty(nq)
+    for number, now in enumerate(arrivals):
+        first = free.argmin(axis=1)
+        service = rng.lognormal(0, sigma, shards)
+        done = np.maximum(free[every, first], now) + service
+        free[every, first] = done
+        times[number] = done.max() - now
+    p50, p99 = np.quantile(times[nq // 10 :], [0.5, 0.99])
+    return float(p50), float(p99)
+
+
+def show_simulated() -> None:
+    for spread in (1.5, 3):
+        print(f"p99 of one shard {spread} times its median")
+        for load in (0.3, 0.7):
+            for replicas in (1, 2, 4):
+                answers = [simulate(s, replicas, load, spread) for s in (1, 4, 16, 64)]
+                row = "  ".join(f"{p50:5.1f} {p99:5.1f}" for p50, p99 in answers)
+                print(f"load {load}, {replicas} replicas; 1, 4, 16, 64 shards: {row}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--n", type=int, default=4_000_000)
+    parser.add_argument("--out", type=Path, default=Path("scale.json"))
+    parser.add_argument("--simulate", action="store_true")
+    parser.add_argument("--n", type=int, default=2_000_000)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--shards", type=int, nargs="+", default=[1, 2, 4, 8])
     given = parser.parse_args()
+    if given.simulate:
+        show_simulated()
+        return
     ray.init(num_cpus=max(given.shards) + 1, include_dashboard=False, log_to_driver=False)
     rows = measure(64, 100, given.seconds, given.shards)
     for d in (64, 256):

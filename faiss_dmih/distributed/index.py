@@ -29,8 +29,6 @@ _TO_ONE_SHARD = 1 << 16
 _GLANCE = 16
 """Codes that each shard compares with a query, for every neighbour that is asked for and one more,
 to find a bound for the others."""
-_BATCH = 64
-"""Queries from which on a second round is worth its way, unless the caller knows better."""
 
 
 class ShardedIndexDMIH:
@@ -195,17 +193,15 @@ class ShardedIndexDMIH:
 
     @overload
     def search(
-        self, x: ArrayLike, k: int, *, rounds: int | None = ..., allow_partial: Literal[False] = ...
+        self, x: ArrayLike, k: int, *, rounds: int = ..., allow_partial: Literal[False] = ...
     ) -> Neighbours: ...
 
     @overload
     def search(
-        self, x: ArrayLike, k: int, *, rounds: int | None = ..., allow_partial: Literal[True]
+        self, x: ArrayLike, k: int, *, rounds: int = ..., allow_partial: Literal[True]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], Missing]: ...
 
-    def search(
-        self, x: ArrayLike, k: int, *, rounds: int | None = None, allow_partial: bool = False
-    ) -> Any:
+    def search(self, x: ArrayLike, k: int, *, rounds: int = 1, allow_partial: bool = False) -> Any:
         """The k nearest codes of each query.
 
         Args:
@@ -213,8 +209,8 @@ class ShardedIndexDMIH:
             k: neighbours per query, at least 1.
             rounds: 1: all shards are asked at once for their k nearest. 2: all are asked for k
                 near ones first, and then for nothing that is farther than the best of these. The
-                answer is the same; docs/scale.md says which is the faster when. None: 2 for 64
-                queries or more.
+                answer is the same. It pays for batches of queries whose nearest code, in one of the
+                shards, is very near (k = 1): docs/scale.md has measured it.
             allow_partial: whether shards that do not answer are named instead.
 
         Returns:
@@ -229,10 +225,8 @@ class ShardedIndexDMIH:
         xq = check_codes(x, self.code_size)
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"got k = {k!r}, expected an integer of at least 1")
-        if rounds not in (None, 1, 2):
-            raise ValueError(f"got rounds = {rounds!r}, expected 1, 2 or None")
-        if rounds is None:
-            rounds = 2 if len(xq) >= _BATCH else 1
+        if rounds not in (1, 2):
+            raise ValueError(f"got rounds = {rounds!r}, expected 1 or 2")
         queries = shared(xq)
         bounds: list[tuple[Any, ...]] = [()] * self.num_shards
         if rounds == 2 and self.num_shards > 1:

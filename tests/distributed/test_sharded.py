@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checks import assert_same
 from model import Model
 from strategies import CODES, Case, make_queries
 
@@ -66,6 +67,21 @@ def test_large_adds_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         model.assert_equals(index, xb[:9])
 
 
+def test_two_rounds_for_near_duplicates(tmp_path: Path) -> None:
+    """What the second round is for: one shard has the near code, the others only far ones."""
+    rng = np.random.default_rng(0)
+    xb = rng.integers(0, 256, (20_000, 16), dtype=np.uint8)
+    xq = xb[::400].copy()
+    xq[:, 3] ^= 7
+    xq[::5] = rng.integers(0, 256, (10, 16), dtype=np.uint8)
+    xb[1::400, :] = xb[::400]  # ties
+    model = Model(xb)
+    ShardedIndexDMIH.build(xb, 4, tmp_path)
+    with ShardedIndexDMIH.open(tmp_path, num_cpus=0.1) as index:
+        for k in (1, 2, 3):
+            assert_same(index.search(xq, k, rounds=2), model.index.search(xq, k))
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Any]:
     xb = np.arange(160, dtype=np.uint8).reshape(20, 8)
@@ -110,7 +126,7 @@ def test_what_is_refused(small: Any, tmp_path: Path) -> None:
             method(np.zeros((2, 8)))
     with pytest.raises(ValueError, match="got k = 0"):
         small.search(x, 0)
-    with pytest.raises(ValueError, match="got rounds = 3, expected 1, 2 or None"):
+    with pytest.raises(ValueError, match="got rounds = 3, expected 1 or 2"):
         small.search(x, 1, rounds=3)
     with pytest.raises(TypeError, match="got ids of dtype float64"):
         small.remove_ids([0.5])
