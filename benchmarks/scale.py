@@ -29,11 +29,11 @@ BATCH = 1024
 
 def quantiles(call: Callable[[int], Any], seconds: float) -> dict[str, float]:
     """Milliseconds of calls, one after another."""
-    for number in range(20):  # the planner learns
+    for number in range(8):  # the planner learns
         call(number)
     times = []
     until = time.perf_counter() + seconds
-    while time.perf_counter() < until or len(times) < 20:
+    while time.perf_counter() < until or len(times) < 12:
         start = time.perf_counter()
         call(len(times))
         times.append(1e3 * (time.perf_counter() - start))
@@ -51,35 +51,30 @@ def planted(xb: Any, nq: int, flips: int, rng: np.random.Generator) -> Any:
 def measure(d: int, n: int, seconds: float, counts: list[int]) -> list[dict[str, Any]]:
     rng = np.random.default_rng(d)
     xb = rng.integers(0, 256, (n, d // 8), dtype=np.uint8)
-    queries = {
-        "planted": planted(xb, 4 * BATCH, d // 16, rng),
-        "uniform": rng.integers(0, 256, (4 * BATCH, d // 8), dtype=np.uint8),
-    }
-    rows, expected = [], dict[Any, Any]()
+    queries = [
+        ("planted", 1, planted(xb, 4 * BATCH, d // 16, rng)),
+        ("uniform", 10, rng.integers(0, 256, (4 * BATCH, d // 8), dtype=np.uint8)),
+    ]
+    rows, expected = [], dict[str, Any]()
     for shards in counts:
         with tempfile.TemporaryDirectory() as folder:
             ShardedIndexDMIH.build(xb, shards, folder)
             with ShardedIndexDMIH.open(folder, num_cpus=1) as index:
-                for kind, xq in queries.items():
-                    for k in (1, 10):
-                        for rounds in (1, 2) if shards > 1 else (1,):
-
-                            def lone(i: int) -> Any:
-                                at = i % len(xq)  # noqa: B023
-                                return index.search(xq[at : at + 1], k, rounds=rounds)  # noqa: B023
-
-                            def batch(i: int) -> Any:
-                                at = i % 4 * BATCH
-                                return index.search(xq[at : at + BATCH], k, rounds=rounds)  # noqa: B023
-
-                            got = [array.tolist() for array in index.search(xq[:200], k)]
-                            assert got == expected.setdefault((kind, k), got)
-                            row = {"d": d, "n": n, "shards": shards, "queries": kind, "k": k}
-                            row |= {"rounds": rounds, "lone": quantiles(lone, seconds)}
-                            row |= {"batch": quantiles(batch, seconds)}
-                            rows.append(row)
-                            print(json.dumps(row), flush=True)
+                for kind, k, xq in queries:
+                    got = [array.tolist() for array in index.search(xq[:200], k)]
+                    assert got == expected.setdefault(kind, got)
+                    for rounds in (1, 2) if shards > 1 else (1,):
+                        lone, batch = (calls(index, xq, size, k, rounds) for size in (1, BATCH))
+                        row = {"d": d, "n": n, "shards": shards, "queries": kind, "k": k}
+                        row |= {"rounds": rounds, "lone": quantiles(lone, seconds)}
+                        row |= {"batch": quantiles(batch, seconds)}
+                        rows.append(row)
+                        print(json.dumps(row), flush=True)
     return rows
+
+
+def calls(index: Any, xq: Any, size: int, k: int, rounds: int) -> Callable[[int], Any]:
+    return lambda i: index.search(xq[i * size % len(xq) :][:size], k, rounds=rounds)
 
 
 def simulate(

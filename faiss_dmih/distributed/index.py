@@ -156,6 +156,8 @@ class ShardedIndexDMIH:
 
     def close(self) -> None:
         """Ends the actors. What was not committed is lost."""
+        if not ray().is_initialized():
+            return
         for shard in self._shards:
             for actor in shard.actors:
                 ray().kill(actor)

@@ -24,7 +24,9 @@ def ray() -> Iterator[Any]:
     ray.shutdown()
 
 
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """Other tests fork, and measure: they shall have the process and the machine to themselves."""
+    yield
     if "ray" in sys.modules and (nextitem is None or nextitem.path.parent != item.path.parent):
         sys.modules["ray"].shutdown()

@@ -140,7 +140,7 @@ def test_killed_at_random_under_load(ray: Any, tmp_path: Path) -> None:
     searching = [threading.Thread(target=search, args=(rounds,)) for rounds in (1, 1, 2)]
     for thread in searching:
         thread.start()
-    turn, until = 0, time.monotonic() + 12
+    turn, until = 0, time.monotonic() + 8
     while time.monotonic() < until:
         turn += 1
         x = far[40 * turn % 3900 :][: chances.randrange(1, 60)]
@@ -166,8 +166,8 @@ def test_killed_at_random_under_load(ray: Any, tmp_path: Path) -> None:
     for thread in searching:
         thread.join()
     assert not wrong
-    assert searched[0] > 20
-    assert killed > 3
+    assert searched[0] > 10
+    assert killed > 1
     model.assert_equals(index, np.concatenate([xq, far[:20]]))
     index.close()
     with ShardedIndexDMIH.open(tmp_path, num_cpus=0.1) as index:

@@ -46,7 +46,7 @@ def test_a_life(case: Case, tmp_path: Path) -> None:
             model.assert_equals(index, case.xq, rounds=2)
     index.commit()
     index.close()
-    with ShardedIndexDMIH.open(tmp_path / "index", num_cpus=0.1, replicas=2) as index:
+    with ShardedIndexDMIH.open(tmp_path / "index", num_cpus=0.1) as index:
         model.assert_equals(index, case.xq)
         assert index.add(x[:1])[0] == ids[-1] + 1, "ids do not come back"
 
