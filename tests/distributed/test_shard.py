@@ -285,3 +285,28 @@ def test_a_writer_is_killed_at_any_moment(tmp_path: Path) -> None:
     assert left > 5, "hardly any write was hit"
     codes = Shard(str(tmp_path), None, 0).reconstruct(commits, 200 * np.arange(commits + 1) + 7)
     np.testing.assert_array_equal(codes[1][:, 0], np.arange(1, commits + 1) % 256)
+
+
+def test_copies_on_a_gpu_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an IndexDMIH in the place of the GPU's: what is mapped is copied once, and searched
+    there; a commit copies what is new."""
+    copies = list[int]()
+
+    def to_gpu(index: Any) -> Any:
+        copies.append(index.ntotal)
+        return index.copy()
+
+    monkeypatch.setattr(faiss_dmih.IndexDMIH, "to_gpu", to_gpu)
+    folder = Folder(tmp_path)
+    state, shard = empty(folder), Shard(str(tmp_path), None, 0, gpu=True)
+    x = np.random.default_rng(0).integers(0, 256, (90, 8), dtype=np.uint8)
+    shard.add(0, 1, x, 0)
+    state = commit(folder, shard, state, 90)
+    shard.remove(1, 2, np.arange(9))
+    state = commit(folder, shard, state, 90)
+    shard.add(2, 3, x[:10], 90)
+    state = commit(folder, shard, state, 100)
+    assert copies == [90, 10]
+    model = dict(enumerate(x)) | dict(enumerate(x[:10], 90))
+    assert_is(shard, {key: model[key] for key in range(9, 100)}, x[:20], False)
+    assert all(part._searched is not part.index for part in shard._parts)
