@@ -151,7 +151,11 @@ class ShardedIndexDMIH:
             for number in range(len(state.shards))
         ]
         index = cls(folder, state, actors, timeout)
-        index._wait_until_open()
+        try:
+            index._wait_until_open()
+        except BaseException:
+            index.close()
+            raise
         return index
 
     def close(self) -> None:
@@ -390,17 +394,17 @@ class ShardedIndexDMIH:
             state = replace(self._state, next_id=self._next_id, shards=tuple(files))
             self._state = manifest.write(self._folder, state, self.generation)
             adopting = [
-                actor.adopt.remote(files[shard.number])
+                (actor, actor.adopt.remote(files[shard.number]))
                 for shard in changed
                 for actor in shard.actors
             ]
             for shard in changed:
                 shard.reset(files[shard.number])
-            for answer in adopting:
+            for actor, answer in adopting:
                 try:
                     ray().get(answer, timeout=self._timeout)
-                except ray().exceptions.RayError:
-                    pass  # it goes over when it is restarted: from the manifest that is there now
+                except ray().exceptions.RayError:  # restarted, it has what the manifest names
+                    ray().kill(actor, no_restart=False)
             manifest.remove_unnamed(self._folder, self._state)
             return self.generation
 
@@ -428,7 +432,6 @@ class ShardedIndexDMIH:
             except engine.exceptions.RayError as error:
                 missing[number] = reason(error)
         if missing:
-            self.close()
             raise ShardsMissing(missing)
 
     def _check_lost(self) -> None:
