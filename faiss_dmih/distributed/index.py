@@ -233,19 +233,23 @@ class ShardedIndexDMIH:
             raise ValueError(f"got k = {k!r}, expected an integer of at least 1")
         if rounds not in (1, 2):
             raise ValueError(f"got rounds = {rounds!r}, expected 1 or 2")
-        queries = shared(xq)
+        queries, nobody = shared(xq), np.full((len(xq), k), merging.NOBODY)
+        bound = None
         bounds: list[tuple[Any, ...]] = [()] * self.num_shards
         if rounds == 2 and self.num_shards > 1:
             glances, _ = self._ask("glance", lambda shard: (queries, k, _GLANCE * (k + 1)), True)
-            if glances:
-                bound = shared(_farthest(merging.nearest(list(glances.values()), k)))
-                for number, keys in glances.items():
-                    bounds[number] = (bound, _farthest(keys))
+            bound = _farthest(merging.nearest([*glances.values()] or [nobody], k))
+            sent = shared(bound)
+            for number, keys in glances.items():
+                bounds[number] = (sent, _farthest(keys))
         found, missing = self._ask(
             "search", lambda shard: (queries, k, *bounds[shard.number]), allow_partial
         )
-        nobody = np.full((len(xq), k), merging.NOBODY)
-        D, I = merging.unpack(merging.nearest([*found.values()] or [nobody], k))
+        keys = merging.nearest([*found.values()] or [nobody], k)
+        if bound is not None and (_farthest(keys) > bound).any():
+            # What the bound was made of is gone: removed, or with its shard.
+            return self.search(xq, k, allow_partial=allow_partial)  # type: ignore[call-overload]
+        D, I = merging.unpack(keys)
         return (D, I, missing) if allow_partial else (D, I)
 
     @overload
@@ -483,21 +487,28 @@ class ShardedIndexDMIH:
     ) -> tuple[dict[int, Any], Missing]:
         def behind(shard: Replicas) -> str | None:
             with self._lock:
-                if self._lost is None and shard.is_changed and not shard.bring_up(self._timeout):
-                    self._lost = shard.lost()
-                if self._lost is None or self._lost.shard != shard.number:
+                if not shard.is_changed or shard.bring_up(self._timeout):
                     return None
-                return str(self._lost)
+                lost = shard.lost()
+                self._lost = self._lost or lost
+                return str(lost)
 
         if not allow_partial:
             self._check_lost()
+        lost = self._lost  # its shard may hold more than it should
         found, missing = ask(
-            self._shards if shards is None else shards,
+            [
+                shard
+                for shard in (self._shards if shards is None else shards)
+                if lost is None or lost.shard != shard.number
+            ],
             method,
             arguments,
             behind,
             self._timeout if timeout is None else timeout,
         )
+        if lost is not None:
+            missing[lost.shard] = str(lost)
         if missing and not allow_partial:
             self._check_lost()
             raise ShardsMissing(missing)

@@ -109,7 +109,7 @@ class Replicas:
                 except errors.RayTaskError as error:
                     refused = error
             if done:
-                self.changes = after
+                self.changes = after if done[0] else self.changes  # nothing was there to remove
                 if behind:  # so that it can help when the next one fails
                     with suppress(errors.RayActorError, errors.GetTimeoutError):
                         self.bring_up(max(0, late - time.monotonic()))
@@ -175,6 +175,8 @@ def ask(
                     value, why = None, reason(error) if tried > 2 * len(shard.actors) else None
                 except engine.exceptions.GetTimeoutError:
                     value, why = None, f"no answer within {timeout:g} s"
+                if isinstance(value, Behind) and tried > 10 * len(shard.actors):
+                    why = why or "it has lost changes again and again"
                 if why is not None:
                     missing[shard.number] = why
                 elif value is None or isinstance(value, Behind):

@@ -152,7 +152,8 @@ class Shard:
         return len(x)
 
     def remove(self, before: int, after: int, ids: Ids) -> int | Behind:
-        """Removes what is here of ascending ids without repetitions; how many that were."""
+        """Removes what is here of ascending ids without repetitions; how many that were. None is
+        no change."""
         if (done := self._done(before, after)) is not None:
             return done
         found = [(part, *part.find(ids)) for part in self._all()]
@@ -160,8 +161,10 @@ class Shard:
             if len(at):
                 part.remove(at)
                 self._removed.append(ids[here])
-        self._changes, self._last = after, sum(len(at) for _, _, at in found)
-        return int(self._last)
+        removed = sum(len(at) for _, _, at in found)
+        if removed:
+            self._changes, self._last = after, removed
+        return removed
 
     def _done(self, before: int, after: int) -> int | Behind | None:
         if self._changes == after:

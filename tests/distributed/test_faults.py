@@ -90,10 +90,37 @@ def test_lost_changes_are_named(ray: Any, tmp_path: Path) -> None:
         with pytest.raises(LostChanges, match="52 to 52"):
             index.commit()
         index.rollback()
+        assert index.remove_ids([5]) == model.remove(np.array([5])) == 1
+        assert index.commit() == 3
+        assert index.remove_ids([5, 47, 1000]) == model.remove(np.array([47])) == 1
+        assert index.commit() == 4
+        assert index.remove_ids([5, 47, 1000]) == 0
+        kill(ray, index._shards[0].actors[0])
         kill(ray, index._shards[1].actors[0])  # nothing is lost, and the change is made
         model.add(xb[:1], index.add(xb[:1]))
-        assert index.commit() == 3
+        assert index.commit() == 5
         model.assert_equals(index, xb[:9])
+
+
+def test_a_bound_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first round has found may be removed before the second."""
+    xb = uniform(4000)
+    model = Model(xb)
+    ShardedIndexDMIH.build(xb, 2, tmp_path)
+    with ShardedIndexDMIH.open(tmp_path, num_cpus=0.1) as index:
+        ask = ShardedIndexDMIH._ask
+
+        def removing(self: Any, method: str, *arguments: Any) -> Any:
+            answer = ask(self, method, *arguments)
+            if method == "glance":
+                assert self.remove_ids([3, 3000]) == model.remove(np.array([3, 3000])) == 2
+            return answer
+
+        monkeypatch.setattr(ShardedIndexDMIH, "_ask", removing)
+        got = index.search(xb[[3, 3000]], 1, rounds=2)
+        monkeypatch.undo()
+        assert_same(got, model.index.search(xb[[3, 3000]], 1))
+        assert (got[0] > 2).all()
 
 
 def test_a_shard_that_does_not_come_back(ray: Any, tmp_path: Path) -> None:
