@@ -158,3 +158,29 @@ def test_importing_does_not_import_the_cuda_engine() -> None:
 def test_other_names(name: str) -> None:
     with pytest.raises(AttributeError, match=f"'faiss_dmih' has no attribute '{name}'"):
         getattr(faiss_dmih, name)
+
+
+def test_ray_is_asked_for_when_it_is_used() -> None:
+    done = run(
+        """
+        import sys
+        sys.modules["ray"] = None  # as if it were not installed
+        import faiss_dmih, faiss_dmih.distributed as distributed, numpy as np
+        try:
+            distributed.ShardedIndexDMIH.build(np.zeros((3, 8), np.uint8), 1, "/nowhere/at/all")
+        except ImportError as error:
+            print(error)
+        """,
+        without_faiss=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "needs Ray" in done.stdout
+    assert "pip install 'faiss-dmih[ray]'" in done.stdout
+    done = run(
+        """
+        import sys, faiss_dmih.distributed
+        assert not {"ray", "torch", "fsspec", "pandas", "pyarrow"} & {*sys.modules}
+        """,
+        without_faiss=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -8,12 +8,13 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from faiss_dmih.distributed.encoding import run_each
 from faiss_dmih.encoders.dmih import check_bits, with_input
 from faiss_dmih.encoders.encoder import Architecture, Encoder, Inputs, Part, register
 from faiss_dmih.encoders.nets import Head
@@ -39,7 +40,8 @@ class EnsembleDSH(Encoder):
         objective: of each sub-model; DMIH's balance terms may be among it. By default triplets.
         training: of each sub-model; its seed plus the number of the sub-model is that one's.
         workers: processes that train side by side, each on one thread; 1 trains in this process,
-            on one thread too, with the same result.
+            on one thread too, with the same result. ``"ray"``: tasks of Ray, wherever it has room
+            for them; the result is the same again.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class EnsembleDSH(Encoder):
         vary: bool = False,
         objective: Objective | None = None,
         training: Training | None = None,
-        workers: int = 1,
+        workers: int | Literal["ray"] = 1,
     ) -> None:
+        if workers != "ray" and (not isinstance(workers, int) or workers < 1):
+            raise ValueError(f"got workers = {workers!r}, expected at least 1, or 'ray'")
         if not 1 <= sub_bits <= 26:
             raise ValueError(
                 f"got sub_bits = {sub_bits}, expected 1 to 26: the code of a sub-model is the key "
@@ -132,8 +136,11 @@ class EnsembleDSH(Encoder):
         else:
             # What processes are given is copied to them.
             every = _materialised(inputs), checked, _materialised_examples(held_out)
-            with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
-                heads = list(pool.map(_train_apart, [(job, *every) for job in jobs]))
+            if self.workers == "ray":
+                heads = run_each(_train_apart, jobs, every)
+            else:
+                with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
+                    heads = list(pool.map(_train_apart, [(job, *every) for job in jobs]))
         for part, head in zip(new, heads, strict=True):
             part.head = head
         self.parts = [*self.parts, *new]
