@@ -6,7 +6,8 @@ be addressed by any bits. docs/algorithm.md says what each strategy is worth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +25,10 @@ SAMPLE = 20_000
 # What probing costs, in buckets looked up, as in engine/front.hpp: an entry with its signature, and
 # a code compared; of the entries one in ten is, about.
 _ENTRY = 0.1 + 1.0 / 10
-_PAIRS = 1 << 22
+_PAIRS = 1 << 23
 _PAIR_BYTES = 1 << 27
 _LISTED = 20_000
-_EXCHANGES = 100
+_EXCHANGES, _CANDIDATES, _WORTHWHILE = 100, 32, 5e-4
 _UNEVEN = 2
 
 
@@ -67,7 +68,7 @@ def learn_partition(
     strategy: str = "cost",
     *,
     m: int | None = None,
-    cuts: tuple[int, ...] | None = None,
+    cuts: Sequence[int] | None = None,
     random_state: int = 0,
 ) -> Partition:
     """Which bits shall go into which substring, and how many.
@@ -100,11 +101,20 @@ def learn_partition(
     if len(bits) == 0:
         raise ValueError("a partition is learned from codes: got none")
     d = bits.shape[1]
+    if m is not None and (cuts is not None or not -(-d // MAX_SUBSTRING_BITS) <= m <= d):
+        raise ValueError(
+            f"got m = {m}"
+            + ("" if cuts is None else f" and cuts = {tuple(cuts)}, expected one")
+            + f": substrings of {d} bits are {-(-d // MAX_SUBSTRING_BITS)} to {d}, of at most "
+            f"{MAX_SUBSTRING_BITS} bits each"
+        )
     fixed = check_cuts(cuts, d)
     even = fixed or (paper_cuts(d, n) if m is None else even_cuts(d, m))
     bits = np.unique(bits, axis=0)
     found = STRATEGIES[strategy](_Task(bits, n, even, fixed is not None, rng))
-    return Partition(tuple(bit for substring in found for bit in substring), tuple(map(len, found)))
+    # The order of bits within a substring does not matter.
+    order = tuple(int(bit) for substring in found for bit in sorted(substring))
+    return Partition(order, tuple(len(substring) for substring in found))
 
 
 @dataclass
@@ -117,7 +127,7 @@ class _Task:
 
     @property
     def d(self) -> int:
-        return self.bits.shape[1]
+        return int(self.bits.shape[1])
 
     def may_grow(self, lengths: list[int]) -> list[int]:
         """Which substrings may have one bit more: those of fixed cuts are filled; others may be
@@ -190,7 +200,7 @@ def _correlation(bits: Bits) -> Floats:
     x -= x.mean(axis=0)
     norm = np.sqrt((x * x).sum(axis=0))
     x /= np.where(norm > 0, norm, 1)
-    out = np.abs(x.T @ x).astype(np.float64)
+    out: Floats = np.abs(x.T @ x).astype(np.float64)
     np.fill_diagonal(out, 0)
     return out
 
@@ -204,7 +214,7 @@ def _entropy(task: _Task) -> Lists:
     it can be told from a sample smaller than the number of buckets. Bits that add nothing go where
     the shortest tables are.
     """
-    pairs = _Pairs(task, _PAIRS // 2)
+    pairs = _Pairs(task, _PAIRS // 4)
     m = len(task.cuts)
     lists: Lists = [[] for _ in range(m)]
     apart = [np.zeros(pairs.shape, bool) for _ in range(m)]
@@ -213,7 +223,7 @@ def _entropy(task: _Task) -> Lists:
     while left:
         open_ = task.may_grow([len(members) for members in lists])
         j = min(open_, key=lambda j: (-equal[j], len(lists[j])))
-        differ, scale = pairs.listed(np.flatnonzero(~apart[j]), np.array(left))
+        differ, scale = pairs.listed(np.flatnonzero(~apart[j]), np.array(left), _LISTED // 4)
         remain = scale * (len(differ) - differ.sum(axis=0))
         best = int(np.argmin(remain))
         if remain[best] > 0.995 * scale * len(differ):
@@ -251,34 +261,43 @@ def _cost(task: _Task) -> Lists:
 
 
 class _Pairs:
-    """Pairs of codes of the sample: some with all the others."""
+    """Pairs of codes of the sample, at most so many. The sample is cut into blocks of two halves,
+    and the codes of one half are paired with all of the other: far more pairs than codes, of all
+    codes."""
 
     def __init__(self, task: _Task, most: int) -> None:
         bits = task.bits[task.rng.permutation(len(task.bits))]
-        most = min(most, _PAIR_BYTES // len(task.cuts))
-        rows = max(min(most // max(len(bits), 1), len(bits) // 2), 1)
-        self.a, self.b = bits[:rows], bits[rows:] if len(bits) > 1 else bits
+        if len(bits) == 1:
+            bits = np.repeat(bits, 2, axis=0)
+        half = len(bits) // 2
+        side = min(max(min(most, _PAIR_BYTES // len(task.cuts)) // half, 1), half)
+        blocks = half // side
+        self.shape = (blocks, side, side)
         self._rng = task.rng
-        self.shape = (len(self.a), len(self.b))
-        self._at, self._bt = self.a.T.copy(), self.b.T.copy()
-
-    @property
-    def count(self) -> int:
-        return self.shape[0] * self.shape[1]
+        # One row per code, and one per bit.
+        self._a, self._b = bits[: blocks * side], bits[half : half + blocks * side]
+        self._bits_a = self._a.T.copy().reshape(-1, blocks, side, 1)
+        self._bits_b = self._b.T.copy().reshape(-1, blocks, 1, side)
+        self.count = blocks * side * side
 
     def differ(self, bit: int) -> Bits:
         """Of all pairs, whether they differ in a bit."""
-        return self._at[bit][:, None] ^ self._bt[bit]
+        out: Bits = self._bits_a[bit] ^ self._bits_b[bit]
+        return out
 
-    def listed(self, pairs: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Bits, float]:
+    def listed(
+        self, pairs: NDArray[np.intp], columns: NDArray[np.intp], most: int = _LISTED
+    ) -> tuple[Bits, float]:
         """The bits, out of `columns`, in which these pairs differ; of many only some, and how many
         each of those stands for."""
         scale = 1.0
-        if len(pairs) > _LISTED:
-            scale = len(pairs) / _LISTED
-            pairs = pairs[self._rng.integers(0, len(pairs), _LISTED)]
-        i, j = np.divmod(pairs, self.shape[1])
-        return self.a[i][:, columns] ^ self.b[j][:, columns], scale
+        if len(pairs) > most:
+            scale = len(pairs) / most
+            pairs = pairs[self._rng.integers(0, len(pairs), most)]
+        a, within = np.divmod(pairs, self.shape[2])
+        b = a // self.shape[1] * self.shape[2] + within
+        differ: Bits = self._a[a][:, columns] ^ self._b[b][:, columns]
+        return differ, scale
 
 
 class _Costs:
@@ -327,17 +346,20 @@ class _Costs:
         )
 
     def prices(self, shares: Floats, lengths: NDArray[np.intp]) -> Floats:
-        """Of the rings of substrings: (2, ...) and (...) to (..., radii)."""
-        b = lengths.astype(np.float64)
-        n = float(self.task.n)
-        out = [1 + _ENTRY * n * shares[0]]
-        buckets = np.ones_like(b)
-        for r in range(1, self.radii + 1):
-            buckets = buckets * np.maximum(b - r + 1, 0) / r
-            met = np.minimum(n * shares[1] * buckets / np.maximum(b, 1), n)
-            # A substring has no more rings than bits.
-            out.append(np.where(buckets > 0, buckets + _ENTRY * met, 1e30))
-        return np.stack(out, axis=-1)
+        """Of the rings of substrings: (2, count) and (count,) to (count, radii + 1)."""
+        buckets, entries = self._rings(lengths)
+        met = entries * np.stack([shares[min(r, 1)] for r in range(self.radii + 1)], axis=-1)
+        out: Floats = np.where(buckets > 0, buckets + np.minimum(met, _ENTRY * self.task.n), np.inf)
+        return out
+
+    def _rings(self, lengths: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Of rings of substrings of these lengths: buckets, 0 where there is no such ring; and what
+        entries cost in them, times the share of pairs that is measured."""
+        buckets = np.array(
+            [[math.comb(int(b), r) for r in range(self.radii + 1)] for b in lengths], np.float64
+        )
+        measured = np.minimum(np.arange(self.radii + 1), 1)
+        return buckets, _ENTRY * self.task.n * buckets / buckets[:, measured]
 
     def total(self) -> float:
         """The mean, over the distances up to d/8, of the logarithm of the cost."""
@@ -345,37 +367,41 @@ class _Costs:
 
     def _totals(self, prices: Floats) -> Floats:
         cheapest = np.sort(prices.reshape(len(prices), -1), axis=1)[:, : self.steps]
-        return np.log(np.cumsum(cheapest, axis=1)).mean(axis=1)
+        out: Floats = np.log(np.cumsum(cheapest, axis=1)).mean(axis=1)
+        return out
 
     def improve(self) -> bool:
         """The best swap; False where none helps."""
-        task, of = self.task, self.of
-        d = task.d
-        now = self.prices(self.now, self.lengths)
+        of, lengths = self.of, self.lengths
+        now = self.prices(self.now, lengths)
         # First about: by what the total grows by with the price of each ring.
         order = np.argsort(now, axis=None, kind="stable")[: self.steps]
-        taken = np.zeros(now.size)
-        taken[order] = np.cumsum(1 / np.cumsum(now.ravel()[order])[::-1])[::-1] / self.steps
-        taken = taken.reshape(now.shape)
-        old = (now * taken).sum(axis=1)
-        swapped = self.prices(self.swapped, np.broadcast_to(self.lengths[of][:, None], (d, d)))
-        change = (swapped * taken[of][:, None]).sum(axis=-1) - old[of][:, None]
+        growth = np.zeros(now.size)
+        costs = np.cumsum(now.ravel()[order])
+        growth[order] = np.cumsum(1 / costs[::-1])[::-1]
+        growth = growth.reshape(now.shape) * self._rings(lengths)[1]
+        near, far = growth[:, 0], growth[:, 1:].sum(axis=1)
+        old = near * self.now[0] + far * self.now[1]
+        change = near[of, None] * self.swapped[0] + far[of, None] * self.swapped[1]
+        change -= old[of, None]
         change = change + change.T
         change[of[:, None] == of] = np.inf
-        change[np.tril_indices(d)] = np.inf
-        candidates = [divmod(int(at), d) for at in np.argsort(change, axis=None)[:32]]
-        candidates = [(a, b) for a, b in candidates if of[a] != of[b]]
-        if not candidates:
+        # Then exactly, the most promising ones.
+        most = min(2 * _CANDIDATES, change.size - 1)
+        promising = np.argpartition(change, most, axis=None)[:most]
+        a, b = np.divmod(promising, self.task.d)
+        a, b = a[(a < b) & (of[a] != of[b])], b[(a < b) & (of[a] != of[b])]
+        if len(a) == 0:
             return False
-        # Then exactly.
-        tables = np.repeat(now[None], len(candidates), axis=0)
-        for table, (a, b) in zip(tables, candidates, strict=True):
-            table[of[a]], table[of[b]] = swapped[a, b], swapped[b, a]
+        tables = np.repeat(now[None], len(a), axis=0)
+        each = np.arange(len(a))
+        tables[each, of[a]] = self.prices(self.swapped[:, a, b], lengths[of[a]])
+        tables[each, of[b]] = self.prices(self.swapped[:, b, a], lengths[of[b]])
         totals = self._totals(tables)
         best = int(np.argmin(totals))
-        if totals[best] > self._totals(now[None])[0] - 5e-4:
+        if totals[best] > self._totals(now[None])[0] - _WORTHWHILE:
             return False
-        self._swap(*candidates[best])
+        self._swap(int(a[best]), int(b[best]))
         return True
 
     def _swap(self, a: int, b: int) -> None:
