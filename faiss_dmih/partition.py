@@ -1,7 +1,17 @@
 """Which bits go into which hash table: permutations of the bits of codes, learned from a sample.
 
 Hamming distances do not change when the bits of all codes are permuted alike, so that a table may
-be addressed by any bits. docs/algorithm.md says what each strategy is worth.
+be addressed by any bits. An index of permuted codes, asked with permuted queries, gives the same
+answers; what it reconstructs is permuted. docs/algorithm.md says what each strategy is worth.
+
+>>> from faiss_dmih import IndexDMIH
+>>> xb = np.random.default_rng(0).integers(0, 256, (10_000, 8), dtype=np.uint8)
+>>> partition = learn_partition(xb, n=len(xb), strategy="data-driven")
+>>> index = IndexDMIH(64, cuts=partition.cuts)
+>>> index.add(partition.permute(xb))
+>>> D, I = index.search(partition.permute(xb[:2]), k=1)
+>>> I.ravel().tolist()
+[0, 1]
 """
 
 from __future__ import annotations
