@@ -37,7 +37,7 @@ SAMPLE = 20_000
 _ENTRY = 0.1 + 1.0 / 10
 _PAIRS = 1 << 23
 _PAIR_BYTES = 1 << 27
-_LISTED = 20_000
+_LISTED = 1 << 21  # bits
 _EXCHANGES, _CANDIDATES, _WORTHWHILE = 100, 32, 5e-4
 _UNEVEN = 2
 
@@ -233,7 +233,7 @@ def _entropy(task: _Task) -> Lists:
     while left:
         open_ = task.may_grow([len(members) for members in lists])
         j = min(open_, key=lambda j: (-equal[j], len(lists[j])))
-        differ, scale = pairs.listed(np.flatnonzero(~apart[j]), np.array(left), _LISTED // 4)
+        differ, scale = pairs.listed(np.flatnonzero(~apart[j]), np.array(left))
         remain = scale * (len(differ) - differ.sum(axis=0))
         best = int(np.argmin(remain))
         if remain[best] > 0.995 * scale * len(differ):
@@ -295,12 +295,10 @@ class _Pairs:
         out: Bits = self._bits_a[bit] ^ self._bits_b[bit]
         return out
 
-    def listed(
-        self, pairs: NDArray[np.intp], columns: NDArray[np.intp], most: int = _LISTED
-    ) -> tuple[Bits, float]:
+    def listed(self, pairs: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Bits, float]:
         """The bits, out of `columns`, in which these pairs differ; of many only some, and how many
         each of those stands for."""
-        scale = 1.0
+        scale, most = 1.0, _LISTED // len(columns)
         if len(pairs) > most:
             scale = len(pairs) / most
             pairs = pairs[self._rng.integers(0, len(pairs), most)]
