@@ -228,7 +228,10 @@ class IndexDMIH(IndexBinary):
         return _engine.cuts(self) or None
 
     def train(self, x: ArrayLike) -> None:
-        """Does nothing but check ``x`` (n, d/8) uint8: the index is trained from the start."""
+        """Does nothing but check ``x`` (n, d/8) uint8: the index is trained from the start.
+
+        Which bits its tables are made of can be learned: `faiss_dmih.partition.learn_partition`.
+        """
         super().train(_as_array(x))
 
     def add(self, x: ArrayLike) -> None:
