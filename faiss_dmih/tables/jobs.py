@@ -178,6 +178,8 @@ class Codes(Work):
             said = {"seconds": round(time.perf_counter() - began, 2)}
             encode, cuts = hashing.transform, paper_cuts(model.bits, len(parts.database))
         else:
+            from faiss_dmih.encoders import load_encoder
+
             fit = shop.folder(Fit(model))
             encoder = load_encoder(fit / "encoder")
             said = {"seconds": sum(s["seconds"] for s in read(fit / "fit.json")["steps"])}

@@ -172,6 +172,8 @@ class Workshop:
             self.failures[work] = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
+# Once: what runs is what was there when the run began, whatever has been edited since.
+@lru_cache(maxsize=None)
 def _own_digest(kind: type[Work]) -> str:
     """Of the class that does the work."""
     return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()[:16]
