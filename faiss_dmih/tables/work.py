@@ -173,7 +173,7 @@ class Workshop:
 
 
 # Once: what runs is what was there when the run began, whatever has been edited since.
-@lru_cache(maxsize=None)
+@cache
 def _own_digest(kind: type[Work]) -> str:
     """Of the class that does the work."""
     return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()[:16]
