@@ -97,12 +97,11 @@ def imagenet_100(progress: Progress) -> Images:
         for m, wnid in zip(files, of_validation, strict=True)
         if wnid in number
     ]
-    which, offsets, sizes, names, labels = zip(*rows, strict=True)
-    source = TarMembers(
-        (train, val), *(np.array(column, np.int64) for column in (which, offsets, sizes)), names
-    )
+    which, offsets, sizes = (np.array([row[i] for row in rows], np.int64) for i in range(3))
+    names, labels = tuple(row[3] for row in rows), [row[4] for row in rows]
+    source = TarMembers((train, val), which, offsets, sizes, names)
     test = np.arange(len(rows)) >= n_train
-    return Images.of(NAME, source, np.array(labels), [words[wnid] for wnid in chosen], test)
+    return Images.of(NAME, source, labels, [words[wnid] for wnid in chosen], test)
 
 
 def _classes(devkit: Path) -> tuple[list[str], dict[str, str], list[str]]:

@@ -19,7 +19,7 @@ COLUMNS = (
     *("mAP", "entropy, nats", "distinct codes", "candidates, 1-NN"),
     *("MIH over IndexBinaryFlat", "IndexDMIH over it"),
 )
-WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.5, 1.0)
 SHARES = (2, 4, 8, 16)
 
 

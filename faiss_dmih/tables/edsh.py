@@ -219,7 +219,7 @@ def growing(sheet: Sheet) -> Section:
                 sheet.evaluations("DeepHash", data, bits).figure(
                     lambda e: e.mean_average_precision.value, 4
                 ),
-                anew.figure(lambda codes: float(codes["seconds"]), 1),
+                anew.figure(lambda codes: codes["seconds"], 1),
                 Figure() if at == 0 else stayed,
             )
             rows.append(Row((data, str(bits)), figures))
@@ -294,8 +294,8 @@ def _precision(n: int) -> Callable[[Evaluation], float]:
     return lambda e: dict(zip(e.ns, e.precision_at, strict=True)).get(n, float("nan"))
 
 
-def _step_seconds(at: int) -> Callable[[dict[str, Any]], float]:
-    return lambda fit: float(fit["steps"][at]["seconds"])
+def _step_seconds(at: int) -> Callable[[dict[str, Any]], float | None]:
+    return lambda fit: fit["steps"][at]["seconds"]
 
 
 def _taught(update: int, what: str) -> Callable[[dict[str, Any]], float]:

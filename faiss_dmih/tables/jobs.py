@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from faiss_dmih.tables.work import Key, NotRun, Work, Workshop
 NS = (1, 10, *range(100, 1001, 100))
 KS = (1, 10, 100)
 _PREFIX_CHECKED = 1_000
-_NETS = ("encoders", "similarity.py", "data/splits.py", "tables/trainings.py")
+_NETS = ("encoders", "similarity.py", "tables/trainings.py")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,11 @@ class Activations(Work):
 
     def key(self, shop: Workshop) -> Key:
         said = DERIVED[self.name]
-        return {**asdict(said), "identity": shop.sets.identity(said.images)}
+        return {
+            **asdict(said),
+            "identity": shop.sets.identity(said.images),
+            "weights": shop.sets.weights_identity(said.backbone),
+        }
 
     def do(self, shop: Workshop, folder: Path) -> None:
         import torch
@@ -70,19 +75,21 @@ class Activations(Work):
         )
         trunk, _ = net.architecture.build(8)
         trunk.preprocessing = replace(trunk.preprocessing, size=said.size)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        trunk.to(device)
         from faiss_dmih.encoders.items import Items as Batches
 
         out = []
         for span, batch in Batches(items, said.size).batches(250):
             shop.progress(self.title, span.start, len(items))
-            found = trunk(batch)
+            found = trunk(batch.to(device)).cpu()
             out.append(found.mean(dim=(2, 3)) if found.ndim == 4 else found)
         np.save(folder / "vectors.npy", torch.cat(out).numpy())
 
 
 @dataclass(frozen=True)
 class Fit(Work):
-    """An encoder in `encoder`, and fit.json: seconds of each step."""
+    """An encoder in `encoder`, and fit.json: seconds of each step, unless it was resumed."""
 
     model: Model
     kind = "encoders"
@@ -103,17 +110,21 @@ class Fit(Work):
     def key(self, shop: Workshop) -> Key:
         import torch
 
-        said = {**asdict(self.model), "changes": [list(pair) for pair in changes_of(self.model)]}
         return {
-            "model": said,
+            "model": {**asdict(self.model), "changes": [list(p) for p in changes_of(self.model)]},
             "data": shop.sets.identity(self.model.data),
+            "split": _split_of(shop, self.model),
             "torch": torch.__version__,
+            "weights": shop.sets.weights_identity(self.model.backbone)
+            if self.model.pretrained
+            else "",
         }
 
     def do(self, shop: Workshop, folder: Path) -> None:
         x, labels, parts = training_data(shop, self.model)
         n = len(parts.database)
         unfinished = shop.unfinished(self)
+        resumed = unfinished.exists()
         encoder = make_encoder(self.model, n, unfinished, shop)
         steps, same, before = [], True, None
         for bits in (*self.model.grown, self.model.bits):
@@ -122,7 +133,8 @@ class Fit(Work):
                 encoder.fit(x, labels)
             else:
                 encoder.extend(bits, x, labels)
-            steps.append({"bits": bits, "seconds": round(time.perf_counter() - began, 2)})
+            seconds = round(time.perf_counter() - began, 2)
+            steps.append({"bits": bits, "seconds": None if resumed else seconds})
             if self.model.grown:
                 now = encoder.encode(x[:_PREFIX_CHECKED])
                 if before is not None:
@@ -139,7 +151,7 @@ class Codes(Work):
 
     model: Model
     kind = "codes"
-    sources = ("baselines", "data/splits.py", "tables/trainings.py")
+    sources = ("baselines", "tables/trainings.py")
 
     @property
     def title(self) -> str:
@@ -152,14 +164,17 @@ class Codes(Work):
 
     @property
     def seconds(self) -> float:
-        return self.model.seconds + 1 if self.model.how.takes_vectors else 3.0
+        if self.model.how.takes_vectors:
+            return self.model.seconds + 1
+        return 2.0 if self.model.on_vectors else 25.0
 
     def key(self, shop: Workshop) -> Key:
         import sklearn
 
         return {
-            "model": asdict(self.model) | {"changes": [list(p) for p in self.model.changes]},
+            "model": {**asdict(self.model), "changes": [list(p) for p in self.model.changes]},
             "data": shop.sets.identity(self.model.data),
+            "split": _split_of(shop, self.model),
             "sklearn": sklearn.__version__,
         }
 
@@ -175,14 +190,15 @@ class Codes(Work):
             hashing = getattr(baselines, model.how.kind)(model.bits, random_state=model.seed)
             began = time.perf_counter()
             hashing.fit(items[parts.train].vectors, items[parts.train].known_labels)
-            said = {"seconds": round(time.perf_counter() - began, 2)}
+            said: Key = {"seconds": round(time.perf_counter() - began, 2)}
             encode, cuts = hashing.transform, paper_cuts(model.bits, len(parts.database))
         else:
             from faiss_dmih.encoders import load_encoder
 
             fit = shop.folder(Fit(model))
             encoder = load_encoder(fit / "encoder")
-            said = {"seconds": sum(s["seconds"] for s in read(fit / "fit.json")["steps"])}
+            steps = [step["seconds"] for step in read(fit / "fit.json")["steps"]]
+            said = {"seconds": None if None in steps else sum(steps)}
             encode, cuts = encoder.encode, encoder.cuts
         xb, xq = (encode(inputs(items[rows])) for rows in (parts.database, parts.queries))
         yb, yq = (items[rows].known_labels for rows in (parts.database, parts.queries))
@@ -325,6 +341,15 @@ class Taught(Work):
 
 def _derived(model: Model) -> tuple[Work, ...]:
     return (Activations(model.data),) if model.data in DERIVED else ()
+
+
+def _split_of(shop: Workshop, model: Model) -> str:
+    """A hash of who is a query, who is in the database, who is trained on."""
+    parts = shop.sets.split(model.data, model.seed, model.items, model.validation)
+    digest = hashlib.sha256()
+    for name in ("database", "queries", "train"):
+        digest.update(getattr(parts, name).tobytes() + b"|")
+    return digest.hexdigest()[:16]
 
 
 def read_evaluation(folder: Path) -> Evaluation:

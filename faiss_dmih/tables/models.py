@@ -101,8 +101,12 @@ class Model:
         whole = self.how.seconds * share * self.epochs / 20
         # Images: an epoch of 10,000 took the small net 12 s, AlexNet 390 s.
         images = {"small": 12.0, "alexnet": 390.0}.get(self.backbone, 60.0)
-        vectors = self.data.endswith(("-features", "-fc7"))
-        return whole if vectors else whole + images * share * self.epochs
+        return whole if self.on_vectors else whole + images * share * self.epochs
+
+    @property
+    def on_vectors(self) -> bool:
+        """Whether its data are vectors, by their name: for estimates."""
+        return self.data.endswith(("-features", "-fc7"))
 
 
 def _is_number(value: Any) -> bool:

@@ -40,7 +40,7 @@ class Plan:
     sweep_items: int | None = 2_000
     backbone: str = "small"
     pretrained: bool = False
-    stages: tuple[str, ...] = ("none", "conv1", "conv2", "conv3")
+    stages: tuple[str, ...] = ("none", "conv1", "conv3")
     views: int = 1_000_000
 
     def model(self, method: str, data: str, bits: int, seed: int, **changes: Any) -> Model:

@@ -46,7 +46,7 @@ class Sets:
     def __init__(self, weights: Path | None = None, progress: Progress = no_progress) -> None:
         self.weights, self.progress = weights, progress
         self.find_derived: Callable[[str], Path] = Path  # the workshop sets it
-        self.open = lru_cache(maxsize=2)(self._open)
+        self.open = lru_cache(maxsize=3)(self._open)
         self.identity = lru_cache(maxsize=None)(self._identity)
 
     def work_for(self, name: str) -> Work:
@@ -57,7 +57,8 @@ class Sets:
     def split(self, name: str, seed: int, items: int | None, validation: int) -> Split:
         """The papers' split; of its training items the first `items`, of which some are held back.
         With `validation` these are the queries, and are no more in the database."""
-        parts = paper_split(self.open(name), seed=seed, validation=validation)
+        base = DERIVED[name].images if name in DERIVED else name
+        parts = paper_split(self.open(base), seed=seed, validation=validation)
         if validation:
             database = np.setdiff1d(parts.database, parts.validation)
             none = np.empty(0, np.int64)
@@ -70,6 +71,13 @@ class Sets:
     def pretrained(self, backbone: str) -> bool | str:
         """What an encoder takes for ImageNet's weights."""
         return str(self.weights) if self.weights and backbone == "squeezenet1_0" else True
+
+    def weights_identity(self, backbone: str) -> str:
+        """Of what `pretrained` says."""
+        said = self.pretrained(backbone)
+        if isinstance(said, bool):
+            return "torchvision's"
+        return hashlib.sha256(Path(said).read_bytes()).hexdigest()[:16]
 
     def _open(self, name: str) -> Images | Features:
         if name not in DERIVED:

@@ -30,10 +30,11 @@ class Found(Generic[T]):
     values: tuple[T, ...]
     why: str = ""
 
-    def figure(self, read: Callable[[T], float], digits: int = 3, unit: str = "") -> Figure:
-        """A cell of them."""
-        values = tuple(read(value) for value in self.values)
-        return Figure(values, digits, unit, "" if values else self.why or "not run")
+    def figure(self, read: Callable[[T], float | None], digits: int = 3, unit: str = "") -> Figure:
+        """A cell of them, without those that are None: times of a training that was resumed."""
+        values = tuple(v for v in map(read, self.values) if v is not None)
+        why = self.why or ("it was stopped and resumed: no time" if self.values else "not run")
+        return Figure(values, digits, unit, "" if values else why)
 
 
 @dataclass
