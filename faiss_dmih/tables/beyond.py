@@ -10,7 +10,6 @@ from faiss_dmih.metrics.evaluation import Evaluation
 from faiss_dmih.tables import settings
 from faiss_dmih.tables.layout import Picture, Row, Section
 from faiss_dmih.tables.models import PHI, PSI
-from faiss_dmih.tables.plan import SWEEP_VALIDATION
 from faiss_dmih.tables.published import KS
 from faiss_dmih.tables.sheet import Found, Sheet
 
@@ -125,7 +124,7 @@ def _swept(
     sheet: Sheet, data: str, changes: dict[str, Any], method: str = "DMIH", timed: bool = True
 ) -> tuple[Found[Evaluation], Found[dict[str, Any]]]:
     """On validation items, as what is chosen by a sweep must not know the queries."""
-    options = {**changes, "items": sheet.plan.sweep_items, "validation": SWEEP_VALIDATION}
+    options = {**changes, "items": sheet.plan.sweep_items, "validation": sheet.plan.validation}
     evaluations = sheet.evaluations(method, data, 64, **options)
     times = sheet.times(method, data, 64, (1,), **options) if timed else Found[dict[str, Any]](())
     return evaluations, times
@@ -174,7 +173,7 @@ def _sweep_differences(sheet: Sheet) -> tuple[str, ...]:
     few = f"{sheet.plan.sweep_items:,} items to train on; " if sheet.plan.sweep_items else ""
     return (
         *settings.of_data(sheet.plan, *sheet.plan.data[:1]),
-        f"{few}64 bits; the queries are {SWEEP_VALIDATION} validation items, so that a choice by "
-        "this table knows no query.",
+        f"{few}64 bits; the queries are {sheet.plan.validation} validation items, so that a choice "
+        "by this table knows no query.",
         settings.TIES,
     )

@@ -8,8 +8,6 @@ from typing import Any
 from faiss_dmih.tables.models import METHODS, Model
 from faiss_dmih.tables.sets import DERIVED
 
-SWEEP_VALIDATION = 500
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -23,6 +21,7 @@ class Plan:
         seeds: trainings of each kind; tables show means and standard deviations.
         epochs: of nets; image_epochs: of those on images.
         image_items, sweep_items: training items of sweeps on images, and on vectors.
+        validation: training items of a sweep that are held back, and are its queries.
         backbone: of images.
         pretrained: whether it has ImageNet's weights.
         stages: after which its layers are frozen and shared, in turn; "none" for nowhere.
@@ -41,6 +40,7 @@ class Plan:
     backbone: str = "small"
     pretrained: bool = False
     stages: tuple[str, ...] = ("none", "conv1", "conv3")
+    validation: int = 500
     views: int = 1_000_000
 
     def model(self, method: str, data: str, bits: int, seed: int, **changes: Any) -> Model:
