@@ -99,22 +99,26 @@ def _correlations(
         labels = ("AwA, published", method, "half of the bits")
         rows.append(Row(labels, printed_ones, published=True))
     pictures = []
+    rows = [Row(r.labels, (*r.figures, *(Figure(),) * len(MAC_BITS)), True) for r in rows]
     for data in sheet.plan.data:
         every: list[Evaluation] = []
         wanted = [(method, SHARES[0]) for method in methods]
         wanted += [(method, SHARES[1]) for method in margins]
         for method, share in wanted:
             figures: list[Figure] = []
+            precisions: list[Figure] = []
             for bits in MAC_BITS:
                 if bits not in sheet.plan.bits:
                     figures.append(sheet.no_bits(bits))
+                    precisions.append(sheet.no_bits(bits))
                     continue
                 found = _of(sheet, method, data, bits, share)
                 if share == SHARES[0]:
                     every += found.values[:1]
                 figures.append(found.figure(lambda e: e.mean_absolute_correlation, 3))
+                precisions.append(found.figure(lambda e: e.mean_average_precision.value, 3))
             margin = "half of the bits" if share == SHARES[1] or method == "DeSH" else "an eighth"
-            rows.append(Row((data, method, margin), tuple(figures)))
+            rows.append(Row((data, method, margin), (*figures, *precisions)))
         if every:
             draw = _drawing(plot_correlation, every)
             pictures.append(Picture(f"{key}-{data}", f"|C| of each two bits, {data}", draw))
@@ -128,7 +132,7 @@ def _correlations(
         caption,
         (*_differences(sheet), *few),
         ("set", "method", "margin"),
-        tuple(f"{bits} bits" for bits in MAC_BITS),
+        tuple(f"{what}, {bits} bits" for what in ("mAC", "mAP") for bits in MAC_BITS),
         tuple(rows),
         tuple(pictures),
     )

@@ -23,6 +23,7 @@ from faiss_dmih.tables.trainings import (
     inputs,
     load_codes,
     make_encoder,
+    partition_identity,
     read,
     rearranged,
     training_data,
@@ -268,13 +269,14 @@ class Timed(Work):
 
     @property
     def seconds(self) -> float:
-        return (6.0 if self.views else 2.5) * len(self.ks)
+        return (8.0 if self.views else 3.5) * len(self.ks)
 
     def key(self, shop: Workshop) -> Key:
         from faiss_dmih.bench.archive import identity
         from faiss_dmih.bench.machine import describe
 
-        said = {"ks": self.ks, "views": self.views, "rearranged": self.rearranged}
+        order = partition_identity() if self.rearranged else None
+        said = {"ks": self.ks, "views": self.views, "rearranged": order}
         return {**said, "protocol": asdict(protocol(1)), "machine": identity(describe())}
 
     def do(self, shop: Workshop, folder: Path) -> None:

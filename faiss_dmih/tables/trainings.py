@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 Codes8 = npt.NDArray[np.uint8]
 _ENSEMBLE = "EnsembleDSH"
+_PARTITION = "faiss_dmih.partition"
 
 
 def load_codes(
@@ -40,15 +43,19 @@ def load_codes(
     return xb, xq, kept, z
 
 
+def partition_identity() -> str:
+    """Of the module that learns the order of bits. Raises `NotRun` where there is none."""
+    found = find_spec(_PARTITION)
+    if found is None or found.origin is None:
+        raise NotRun(f"{_PARTITION}, which learns the order of bits, is not in this version")
+    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:16]
+
+
 def rearranged(
     xb: Codes8, xq: Codes8, cuts: tuple[int, ...]
 ) -> tuple[Codes8, Codes8, tuple[int, ...]]:
     """Codes with their bits in the learnt order, and the cuts that go with it."""
-    try:
-        partition = import_module("faiss_dmih.partition")
-    except ModuleNotFoundError:
-        raise NotRun("faiss_dmih.partition, which learns the order of bits, is not there") from None
-    found = partition.learn_partition(xb, len(xb), "data-driven", cuts=cuts)
+    found = import_module(_PARTITION).learn_partition(xb, len(xb), "data-driven", cuts=cuts)
     return found.permute(xb), found.permute(xq), found.cuts
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from faiss_dmih.bench.protocol import Protocol
 from faiss_dmih.data import LABELLED, PROTOCOLS, Features, Images, named
-from faiss_dmih.tables import SCHEDULES, Plan, timing
+from faiss_dmih.tables import SCHEDULES, Plan, beyond, timing
 
 VECTORS, PHOTOS = "toy-features", "toy-images"
 CLASSES = 4
@@ -31,7 +31,9 @@ def photos(progress: Any) -> Images:
 
 
 def make_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives these sets a name, and races little time."""
+    """Gives these sets a name, races little time, and sweeps few steps."""
+    monkeypatch.setattr(beyond, "WEIGHTS", (0.0, 0.5))
+    monkeypatch.setattr(beyond, "SHARES", (2, 8))
     monkeypatch.setitem(LABELLED, VECTORS, named.Named(vectors, "toys"))
     monkeypatch.setitem(LABELLED, PHOTOS, named.Named(photos, "toys"))
     monkeypatch.setitem(PROTOCOLS, VECTORS, {"queries_per_class": 10, "train": 300})
