@@ -15,10 +15,10 @@ from faiss_dmih.data import labelled, paper_split
 from faiss_dmih.encoders import DMIH, Training, load_encoder
 from faiss_dmih.metrics import bucket_entropy, mean_average_precision
 from faiss_dmih.tables import PAPERS, TABLES, Order, Workshop, chosen
-from faiss_dmih.tables.jobs import Codes, Fit
+from faiss_dmih.tables.jobs import Activations, Codes, Fit
 from faiss_dmih.tables.layout import Section
 from faiss_dmih.tables.report import MARK, write_report
-from faiss_dmih.tables.sets import Sets
+from faiss_dmih.tables.sets import DERIVED, Derived, Sets
 from faiss_dmih.tables.sheet import Sheet, nobody
 
 SEEDLESS = {"dmih-f4", "edsh-f1", "edsh-f4", "edsh-f5", "beyond-2"}
@@ -195,3 +195,18 @@ def test_a_cache_may_move(shop, tmp_path):
         assert not [w for w in moved.missing(Order(toys.plan()).needed()) if "rearr" not in w.title]
     finally:
         Path(root).rename(shop.root)
+
+
+def test_activations_are_made_once_and_trained_on(known, tmp_path, monkeypatch):
+    name = "derived-features"
+    monkeypatch.setitem(DERIVED, name, Derived(toys.PHOTOS, "small", "conv3", 32))
+    monkeypatch.setattr(Sets, "pretrained", lambda sets, backbone: False)
+    order = Order(toys.plan(data=(name,)), ("dmih-2",))
+    shop = Workshop(tmp_path, Sets())
+    assert [work.kind for work in shop.missing(order.needed())].count("activations") == 1
+    shop.run(order.needed(), lambda work, share: None)
+    assert not shop.failures
+    assert np.load(shop.folder(Activations(name)) / "vectors.npy").shape == (120, 128)
+    (section,) = order.written(shop)
+    assert figures(section, name, "DMIH", "natural")[0][0] > 0
+    assert not Workshop(tmp_path, Sets()).missing(order.needed())
