@@ -155,12 +155,14 @@ def shared(sheet: Sheet) -> Section:
                 bits,
                 epochs=plan.image_epochs,
                 items=plan.image_items,
+                database=plan.image_database,
                 freeze=None if stage == "none" else stage,
                 changes=(("loss", loss),),
             )
             figures.append(found.figure(lambda e: e.mean_average_precision.value, 4))
         rows.append(Row((plan.images, stage), tuple(figures)))
     few = f"{plan.image_items:,} images to train on, " if plan.image_items else ""
+    few += f"{plan.image_database:,} to search, " if plan.image_database else ""
     differences = [f"{few}{plan.image_epochs} epochs, {bits // SUB_BITS} sub-models; paper: 6."]
     if not plan.pretrained:
         differences.append(
@@ -214,7 +216,7 @@ def growing(sheet: Sheet) -> Section:
         grown = sheet.steps("ensemble", data, whole, grown=lengths[:-1])
         stayed = grown.figure(lambda fit: float(fit["prefixes_stayed"]), 0)
         for at, bits in enumerate(lengths):
-            anew = sheet.training("DeepHash", data, bits)
+            alone = bits in sheet.plan.bits
             figures = (
                 _of(sheet, "ensemble", data, bits).figure(
                     lambda e: e.mean_average_precision.value, 4
@@ -222,8 +224,12 @@ def growing(sheet: Sheet) -> Section:
                 grown.figure(_step_seconds(at), 1),
                 sheet.evaluations("DeepHash", data, bits).figure(
                     lambda e: e.mean_average_precision.value, 4
-                ),
-                anew.figure(lambda codes: codes["seconds"], 1),
+                )
+                if alone
+                else sheet.no_bits(bits),
+                sheet.training("DeepHash", data, bits).figure(lambda said: said["seconds"], 1)
+                if alone
+                else sheet.no_bits(bits),
                 Figure() if at == 0 else stayed,
             )
             rows.append(Row((data, str(bits)), figures))
@@ -286,16 +292,20 @@ def _of(
 
 
 def _lengths(sheet: Sheet) -> tuple[int, ...]:
-    """Of the ensemble that grows: at least one."""
-    return tuple(_bits(sheet)) or (max(sheet.plan.bits),)
+    """Of the ensemble that grows: those of the plan; on the way to a single one its half and its
+    quarter, which cost nothing."""
+    asked = _bits(sheet) or [max(sheet.plan.bits)]
+    whole = asked[-1]
+    steps = [whole // share for share in (4, 2) if whole % (share * SUB_BITS) == 0]
+    return tuple(asked if len(asked) > 1 else [*steps, whole])
 
 
 def _bits(sheet: Sheet) -> list[int]:
     return [bits for bits in paper.EDSH_BITS if bits in sheet.plan.bits]
 
 
-def _precision(n: int) -> Callable[[Evaluation], float]:
-    return lambda e: dict(zip(e.ns, e.precision_at, strict=True)).get(n, float("nan"))
+def _precision(n: int) -> Callable[[Evaluation], float | None]:
+    return lambda e: dict(zip(e.ns, e.precision_at, strict=True)).get(n)
 
 
 def _step_seconds(at: int) -> Callable[[dict[str, Any]], float | None]:

@@ -167,7 +167,7 @@ class Codes(Work):
     def seconds(self) -> float:
         if self.model.how.takes_vectors:
             return self.model.seconds + 1
-        return 2.0 if self.model.on_vectors else 25.0
+        return 2.0 if self.model.on_vectors else 1 + (self.model.database or 60_000) / 2_000
 
     def key(self, shop: Workshop) -> Key:
         import sklearn
@@ -182,7 +182,7 @@ class Codes(Work):
     def do(self, shop: Workshop, folder: Path) -> None:
         model = self.model
         items = shop.sets.open(model.data)
-        parts = shop.sets.split(model.data, model.seed, model.items, model.validation)
+        parts = shop.sets.split(model)
         if model.how.takes_vectors:
             from faiss_dmih import baselines
 
@@ -315,7 +315,7 @@ class Taught(Work):
     def do(self, shop: Workshop, folder: Path) -> None:
         model = self.model
         items = shop.sets.open(model.data)
-        parts = shop.sets.split(model.data, model.seed, model.items, model.validation)
+        parts = shop.sets.split(model)
         if items.known_labels.ndim != 1:
             raise NotRun(f"{model.data}: items of several classes are neither old nor new")
         old = items.known_labels < len(items.classes) / 2
@@ -347,7 +347,7 @@ def _derived(model: Model) -> tuple[Work, ...]:
 
 def _split_of(shop: Workshop, model: Model) -> str:
     """A hash of who is a query, who is in the database, who is trained on."""
-    parts = shop.sets.split(model.data, model.seed, model.items, model.validation)
+    parts = shop.sets.split(model)
     digest = hashlib.sha256()
     for name in ("database", "queries", "train"):
         digest.update(getattr(parts, name).tobytes() + b"|")

@@ -56,6 +56,7 @@ class Model:
         seed: of the split and of the training.
         epochs: of nets.
         items: training items, at most; None: all of the split's.
+        database: items that are searched, at most; None: all of the split's.
         validation: so many items are held back from training, and are the queries: for choosing.
         backbone: of images; vectors are taken as they are.
         freeze, pretrained: as for `DMIH`.
@@ -69,6 +70,7 @@ class Model:
     seed: int = 0
     epochs: int = 20
     items: int | None = None
+    database: int | None = None
     validation: int = 0
     backbone: str = "small"
     freeze: str | None = None

@@ -21,6 +21,7 @@ class Plan:
         seeds: trainings of each kind; tables show means and standard deviations.
         epochs: of nets; image_epochs: of those on images.
         image_items, sweep_items: training items of sweeps on images, and on vectors.
+        image_database: items that are searched in the former.
         validation: training items of a sweep that are held back, and are its queries.
         backbone: of images.
         pretrained: whether it has ImageNet's weights.
@@ -36,6 +37,7 @@ class Plan:
     epochs: int = 20
     image_epochs: int = 5
     image_items: int | None = 2_000
+    image_database: int | None = 10_000
     sweep_items: int | None = 2_000
     backbone: str = "small"
     pretrained: bool = False
@@ -72,6 +74,7 @@ SCHEDULES: dict[str, Plan] = {
         seeds=3,
         image_epochs=20,
         image_items=None,
+        image_database=None,
         sweep_items=None,
         backbone="alexnet",
         pretrained=True,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from faiss_dmih.data import Features, Images, Split, labelled, paper_split
 from faiss_dmih.data.files import Progress, no_progress
 from faiss_dmih.data.sources import Vectors
+from faiss_dmih.tables.models import Model
 
 if TYPE_CHECKING:
     from faiss_dmih.tables.work import Work
+
+    Rows = npt.NDArray[np.int64]
 
 _SAMPLED = 256
 
@@ -54,19 +58,18 @@ class Sets:
 
         return Activations(name)
 
-    def split(self, name: str, seed: int, items: int | None, validation: int) -> Split:
-        """The papers' split; of its training items the first `items`, of which some are held back.
-        With `validation` these are the queries, and are no more in the database."""
-        base = DERIVED[name].images if name in DERIVED else name
-        parts = paper_split(self.open(base), seed=seed, validation=validation)
-        if validation:
-            database = np.setdiff1d(parts.database, parts.validation)
-            none = np.empty(0, np.int64)
-            parts = Split(database, parts.validation, parts.train, none)
-        if items is not None and items < len(parts.train):
-            train = np.random.default_rng([seed, items]).permutation(parts.train)[:items]
-            parts = replace(parts, train=train)
-        return parts
+    def split(self, model: Model) -> Split:
+        """The papers' split of its data, drawn by its seed. Of training items and database no more
+        than the model says; with `validation` items these are the queries, and are no more in the
+        database."""
+        base = DERIVED[model.data].images if model.data in DERIVED else model.data
+        parts = paper_split(self.open(base), seed=model.seed, validation=model.validation)
+        database, queries = parts.database, parts.queries
+        if model.validation:
+            database, queries = np.setdiff1d(database, parts.validation), parts.validation
+        train = _some(parts.train, model.items, model.seed)
+        none = np.empty(0, np.int64)
+        return Split(_some(database, model.database, model.seed), queries, train, none)
 
     def pretrained(self, backbone: str) -> bool | str:
         """What an encoder takes for ImageNet's weights."""
@@ -103,3 +106,10 @@ class Sets:
         for content in items[sample].content_hashes():
             digest.update(content)
         return {"name": name, "items": len(items), "contents": digest.hexdigest()[:16]}
+
+
+def _some(rows: Rows, most: int | None, seed: int) -> Rows:
+    """So many of them, at random."""
+    if most is None or most >= len(rows):
+        return rows
+    return np.random.default_rng([seed, most]).permutation(rows)[:most]

@@ -31,9 +31,11 @@ class Found(Generic[T]):
     why: str = ""
 
     def figure(self, read: Callable[[T], float | None], digits: int = 3, unit: str = "") -> Figure:
-        """A cell of them, without those that are None: times of a training that was resumed."""
+        """A cell of them, without those that are None: times of a training that was resumed,
+        precision of more items than there are."""
         values = tuple(v for v in map(read, self.values) if v is not None)
-        why = self.why or ("it was stopped and resumed: no time" if self.values else "not run")
+        resumed = "no figure: a training that was resumed has no time, few items no precision"
+        why = self.why or (resumed if self.values else "not run")
         return Figure(values, digits, unit, "" if values else why)
 
 

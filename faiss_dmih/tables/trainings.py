@@ -79,7 +79,7 @@ def inputs(items: Items) -> Any:
 
 def training_data(shop: Workshop, model: Model) -> tuple[Any, Any, Split]:
     items = shop.sets.open(model.data)
-    parts = shop.sets.split(model.data, model.seed, model.items, model.validation)
+    parts = shop.sets.split(model)
     chosen = items[parts.train]
     return inputs(chosen), chosen.known_labels, parts
 

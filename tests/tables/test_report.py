@@ -20,6 +20,7 @@ from faiss_dmih.tables.layout import Section
 from faiss_dmih.tables.report import MARK, write_report
 from faiss_dmih.tables.sets import DERIVED, Derived, Sets
 from faiss_dmih.tables.sheet import Sheet, nobody
+from faiss_dmih.tables.trainings import make_encoder
 
 SEEDLESS = {"dmih-f4", "edsh-f1", "edsh-f4", "edsh-f5", "beyond-2"}
 
@@ -121,6 +122,29 @@ def test_an_ensembles_shorter_codes_are_those_of_its_first_sub_models(known, tmp
     assert figures(section, toys.VECTORS, "32")[0][0] == pytest.approx(ap.value)
 
 
+def test_an_ensemble_grows_to_a_single_length_too(sections):
+    rows = sections["edsh-bits"].rows
+    assert [row.labels[1] for row in rows] == ["16", "32", "64"]
+    assert [row.figures[4].values for row in rows] == [(), (1.0,), (1.0,)]
+    assert all(len(row.figures[0].values) == 1 for row in rows)
+
+
+def test_changes_reach_the_objective(known, tmp_path):
+    plan = toys.plan()
+    shop = Workshop(tmp_path, Sets())
+    for method, changes, expected in (
+        ("DMIH", {}, (None, 0.1, 0.2)),
+        ("DMIH, feature level", {}, (None, 0.1, 0.0)),
+        ("DMIH, instance level", {"margin": 4.0}, (4.0, 0.0, 0.2)),
+        ("DMIH", {"feature_weight": 0.5, "instance_weight": 0.0}, (None, 0.5, 0.0)),
+        ("ensemble", {"margin": 2.0}, (2.0, 0.0, 0.0)),
+        ("OrthoHash, balanced", {}, (None, 0.1, 0.2)),
+    ):
+        model = plan.model(method, toys.VECTORS, 64, 0, changes=tuple(changes.items()))
+        said = make_encoder(model, 500, None, shop).objective
+        assert (said.margin, said.feature_weight, said.instance_weight) == expected
+
+
 def test_sweeps_know_no_queries(known):
     sheet = Sheet(toys.plan(), nobody)
     TABLES["beyond-2"](sheet)
@@ -128,7 +152,7 @@ def test_sweeps_know_no_queries(known):
     queries = paper_split(labelled(toys.VECTORS), seed=0).queries
     for work in sheet.asked:
         model = work.model  # type: ignore[attr-defined]
-        parts = sets.split(model.data, model.seed, model.items, model.validation)
+        parts = sets.split(model)
         assert len(parts.train) == 80
         for rows in (parts.queries, parts.database, parts.train):
             assert not np.isin(rows, queries).any()
