@@ -10,11 +10,12 @@ from faiss_dmih.cli.encode import encode
 from faiss_dmih.cli.evaluate import evaluate
 from faiss_dmih.cli.info import info, verify
 from faiss_dmih.cli.search import search
+from faiss_dmih.cli.tables import tables
 from faiss_dmih.cli.train import train
 
 # Markup would take "[default: 64]" in a help text for a style, and not show it.
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-for command in (train, encode, build, search, evaluate, info, verify, bench):
+for command in (train, encode, build, search, evaluate, info, verify, bench, tables):
     app.command()(command)
 
 

@@ -38,6 +38,7 @@ class Method(str, Enum):
     desh = "desh"
     dnnh = "dnnh"
     drsch = "drsch"
+    orthohash = "orthohash"
 
 
 KINDS = {
@@ -48,11 +49,13 @@ KINDS = {
     Method.desh: "DeSH",
     Method.dnnh: "DNNH",
     Method.drsch: "DRSCH",
+    Method.orthohash: "OrthoHash",
 }
 """The classes of `faiss_dmih.encoders`."""
 
 WITH_LOSSES = (Method.dmih, Method.deephash, Method.ensemble)
 """Whose losses can be chosen; the others have one of their own."""
+WITHOUT_MARGIN = (Method.cnnh, Method.orthohash)
 
 
 class Ablation(str, Enum):
@@ -103,7 +106,8 @@ def train(
         Method,
         typer.Option(
             help="dmih: balanced over hash tables; deephash: the same without the balance terms; "
-            "ensemble: a net for each 16 bits; cnnh, desh, dnnh, drsch: what others have published."
+            "ensemble: a net for each 16 bits; cnnh, desh, dnnh, drsch, orthohash: what others "
+            "have published."
         ),
     ] = Method.dmih,
     bits: Annotated[int, typer.Option(help="Bits of a code, a multiple of 8.")] = 64,
@@ -288,9 +292,9 @@ def _check(
 
 
 def _check_loss(method: Method, **given: object) -> None:
-    """That a method's own loss is left alone; a margin goes with those that have one."""
+    """That a method's own loss is left alone; a margin in bits goes with those that have one."""
     for option, value in given.items():
-        if value is not None and (option != "margin" or method is Method.cnnh):
+        if value is not None and (option != "margin" or method in WITHOUT_MARGIN):
             raise InputError(f"--{option}: {method.value} has a loss of its own; leave it out")
 
 

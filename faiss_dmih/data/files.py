@@ -92,6 +92,29 @@ def md5_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def verified(remote: Remote, progress: Progress = no_progress) -> Path | None:
+    """The path of a large file that is not downloaded, None if it is nowhere.
+
+    Its checksum is compared once; that it was right is remembered in the cache, for this path, size
+    and time of change. Raises `DataUnavailable` for a wrong one.
+    """
+    local = find(remote.name)
+    if local is None:
+        return None
+    status = local.stat()
+    seen = f"{local.resolve()} {status.st_size} {status.st_mtime_ns}"
+    note = cache_dir() / "verified" / remote.md5
+    if note.is_file() and note.read_text(encoding="utf-8") == seen:
+        return local
+    progress(f"checking {remote.name}, once", 0, 0)
+    got = md5_of(local)
+    if got != remote.md5:
+        raise DataUnavailable(f"{local}: MD5 is {got}, expected {remote.md5}; get the file anew")
+    with atomic_write(note) as out:
+        out.write(seen.encode())
+    return local
+
+
 def fetch(remote: Remote, progress: Progress = no_progress) -> Path:
     """The path of `remote`, found locally or downloaded into the cache.
 

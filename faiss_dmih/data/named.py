@@ -5,7 +5,7 @@ others. What is drawn for queries and for training is `splits.paper_split`'s bus
 
 Files are looked for in `$FAISS_DMIH_DATA`, then in the cache, and downloaded where there is an
 official address. **Not run on the real files**, only on small ones of the same format: `cifar10`,
-`svhn`, `tiny-imagenet` (200 classes), `nus-wide`, `awa2`.
+`svhn`, `tiny-imagenet` (200 classes), `imagenet-100`, `nus-wide`, `awa2`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from faiss_dmih.data.datasets import cifar10_jpegs, load_dataset, local_only, re
 from faiss_dmih.data.errors import DataUnavailable, InputError, require
 from faiss_dmih.data.files import Progress, Remote, fetch, no_progress, search_dirs
 from faiss_dmih.data.folder import image_folder
+from faiss_dmih.data.imagenet import imagenet_100
 from faiss_dmih.data.items import Features, Images
 from faiss_dmih.data.sources import ImageArray, ImageFiles, PackedJpegs, Pixels, Vectors
 
@@ -283,6 +284,7 @@ LABELLED: dict[str, Named] = {
         _tiny_imagenet, "110,000 images of 64 x 64, 200 classes; downloaded (240 MB)"
     ),
     "tiny-imagenet-100": Named(_tiny_imagenet_100, "55,000 of them, 100 classes"),
+    "imagenet-100": Named(imagenet_100, "about 134,000 images of 100 classes of ILSVRC 2012"),
     "nus-wide": Named(_nus_wide, "photos with any of the 21 most frequent of 81 concepts"),
     "awa2": Named(_awa2, "37,322 photos of 50 animals"),
     "digits": Named(_digits, "1,797 grey images of 8 x 8, 10 classes; comes with scikit-learn"),

@@ -221,6 +221,7 @@ PROTOCOLS: dict[str, dict[str, int]] = {
     "awa2": {"queries_per_class": 20, "train": 10_000},
     "tiny-imagenet": {"train_per_class": 100},
     "tiny-imagenet-100": {"train_per_class": 100},
+    "imagenet-100": {"train_per_class": 100},
     "digits": {"queries_per_class": 10, "train": 1_000},
 }
 """`split`'s arguments for each named set; without queries_per_class, queries are the set's official

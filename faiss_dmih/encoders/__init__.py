@@ -19,6 +19,7 @@ from faiss_dmih.encoders.drsch import DRSCH
 from faiss_dmih.encoders.encoder import Encoder, load_encoder
 from faiss_dmih.encoders.ensemble import EnsembleDSH
 from faiss_dmih.encoders.objective import Objective
+from faiss_dmih.encoders.orthohash import OrthoHash
 from faiss_dmih.encoders.training import Training
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Encoder",
     "EnsembleDSH",
     "Objective",
+    "OrthoHash",
     "Training",
     "load_encoder",
 ]

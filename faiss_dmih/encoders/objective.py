@@ -13,13 +13,14 @@ from faiss_dmih.encoders.losses import (
     codes_loss,
     feature_level_loss,
     instance_level_loss,
+    orthogonal_loss,
     pairwise_loss,
     quantisation_loss,
     triplet_loss,
 )
 from faiss_dmih.encoders.losses.distance import SCALE
 
-LOSSES = ("triplet", "pairwise", "codes")
+LOSSES = ("triplet", "pairwise", "codes", "orthogonal")
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Objective:
     """min loss + feature_weight * psi + instance_weight * phi, and the regularisers of others.
 
     Args:
-        loss: "triplet", (2)'s first term and EDSH's (7); "pairwise", EDSH's (6); or "codes", for
-            which the codes of the training items are given in the place of labels (CNNH).
+        loss: "triplet", (2)'s first term and EDSH's (7); "pairwise", EDSH's (6); "codes", for
+            which the codes of the training items are given in the place of labels (CNNH); or
+            "orthogonal", for which labels are bool (n, classes) (OrthoHash).
         margin: in bits; None: an eighth of the bits of the head. That is DMIH's epsilon = l / 2 if
             its Euclidean distances are ||.||^2 without a scale, four times Hamming's.
         scale: of ||.||^2 in all distances; 1/4 makes them Hamming's at the corners.
@@ -73,7 +75,8 @@ class Objective:
     ) -> dict[str, Tensor]:
         """The terms of a batch, unweighted, by name; `total` is their weighted sum.
 
-        `labels` are as `similarity` takes them, for the loss "codes" bool (n, bits). `snapshot`
+        `labels` are as `similarity` takes them, for the loss "codes" bool (n, bits), for
+        "orthogonal" bool (n, classes). `snapshot`
         holds bucket, group and subgroup of the batch's items; without it, no phi.
         """
         margin = h.shape[1] / 8 if self.margin is None else self.margin
@@ -84,6 +87,8 @@ class Objective:
                     f"{tuple(h.shape)}: the loss 'codes' is CNNH's"
                 )
             terms = {"codes": codes_loss(h, labels)}
+        elif self.loss == "orthogonal":
+            terms = {"orthogonal": orthogonal_loss(h, labels)}
         else:
             main = triplet_loss if self.loss == "triplet" else pairwise_loss
             terms = {self.loss: main(h, similarity(labels), margin, scale=self.scale)}

@@ -40,10 +40,10 @@ def write_plots(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
         return []
     folder.mkdir(parents=True, exist_ok=True)
     paths = [
-        _map(evaluations, folder / "map.png"),
-        _precision_recall(evaluations, folder / "precision_recall.png"),
-        _precision_at(evaluations, folder / "precision_at.png"),
-        _correlation(evaluations, folder / "correlation.png"),
+        plot_map(evaluations, folder / "map.png"),
+        plot_precision_recall(evaluations, folder / "precision_recall.png"),
+        plot_precision_at(evaluations, folder / "precision_at.png"),
+        plot_correlation(evaluations, folder / "correlation.png"),
     ]
     for cuts in _unique(e.cuts for e in evaluations):
         path = first = folder / f"buckets_{sum(cuts)}x{len(cuts)}.png"
@@ -55,7 +55,8 @@ def write_plots(evaluations: Sequence[Evaluation], folder: Path) -> list[Path]:
     return paths
 
 
-def _map(evaluations: Sequence[Evaluation], path: Path) -> Path:
+def plot_map(evaluations: Sequence[Evaluation], path: Path) -> Path:
+    """mAP against bits, a line for each series; returns the path of the PNG."""
     heading = "mAP against bits (bars: worst to best order among ties)"
     lengths, names = _lengths(evaluations), _names(evaluations)
     if len({(e.name, e.bits) for e in evaluations}) < len(evaluations):
@@ -90,7 +91,9 @@ def _map(evaluations: Sequence[Evaluation], path: Path) -> Path:
     return _finish(figure, axes.flat, path)
 
 
-def _precision_recall(evaluations: Sequence[Evaluation], path: Path) -> Path:
+def plot_precision_recall(evaluations: Sequence[Evaluation], path: Path) -> Path:
+    """Precision against recall of the Hamming ranking, a panel for each length."""
+
     def draw(axis: Any, evaluation: Evaluation, style: dict[str, Any]) -> None:
         curve = evaluation.by_rank
         axis.plot(curve.recall, curve.precision, **style | {"marker": ""})
@@ -100,7 +103,9 @@ def _precision_recall(evaluations: Sequence[Evaluation], path: Path) -> Path:
     return _curves(evaluations, "Precision against recall of the Hamming ranking", draw, path)
 
 
-def _precision_at(evaluations: Sequence[Evaluation], path: Path) -> Path:
+def plot_precision_at(evaluations: Sequence[Evaluation], path: Path) -> Path:
+    """Precision of the first N, a panel for each length."""
+
     def draw(axis: Any, evaluation: Evaluation, style: dict[str, Any]) -> None:
         axis.plot(evaluation.ns, evaluation.precision_at, **style | {"markersize": 3.5})
         axis.set_xscale("log")
@@ -133,7 +138,7 @@ def _curves(
     return _finish(figure, axes.flat, path)
 
 
-def _correlation(evaluations: Sequence[Evaluation], path: Path) -> Path:
+def plot_correlation(evaluations: Sequence[Evaluation], path: Path) -> Path:
     """|C| of each two bits: a row for each series, a column for each length. Of runs the first."""
     lengths, names = _lengths(evaluations), _names(evaluations)
     heading = "Absolute correlation of bits (grey: constant bits)"

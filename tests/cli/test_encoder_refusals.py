@@ -60,6 +60,10 @@ def test_errors(world: Path, here: Path) -> None:
             ["train", photos, "--out", "x", "--method", "cnnh", "--margin", "3"],
             "--margin: cnnh has a loss of its own",
         ),
+        (
+            ["train", photos, "--out", "x", "--method", "orthohash", "--margin", "3"],
+            "--margin: orthohash has a loss of its own",
+        ),
         (["train", photos, "--out", "x", "--n", "0"], "--n 0: expected at least 1"),
         (["train", photos, "--out", "x", "--vary"], "--vary goes with --method ensemble"),
         (["train", photos, "--out", "x", "--workers", "0"], "--workers 0: expected at least 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tarfile
 import zipfile
 
 import numpy as np
@@ -20,10 +21,12 @@ from faiss_dmih.data import (
     Images,
     InputError,
     datasets,
+    files,
     labelled,
     named,
     paper_split,
 )
+from faiss_dmih.data import imagenet as imagenet_module
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +73,8 @@ def test_unknown_names_list_the_known():
 
 
 @pytest.mark.parametrize(
-    "name", ["cifar10-jpeg", "cifar10-features", "tiny-imagenet-100", "nus-wide", "awa2"]
+    "name",
+    ["cifar10-jpeg", "cifar10-features", "tiny-imagenet-100", "imagenet-100", "nus-wide", "awa2"],
 )
 def test_what_has_no_download_says_what_to_do(data, name):
     with pytest.raises(DataUnavailable, match=f"{name}: .*FAISS_DMIH_DATA") as caught:
@@ -210,6 +214,78 @@ def test_the_papers_imagenet_queries_are_the_official_ones(tiny_imagenet, monkey
     assert parts.queries.tolist() == [3, 4]
     assert parts.database.tolist() == [0, 1, 2]
     assert sorted(images.labels[parts.train]) == [0, 1]
+
+
+def tar(path, files, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def imagenet(data, monkeypatch):
+    """Three classes, of which two are taken, and four validation images."""
+    wnids = ["n03", "n01", "n02", "n00"]
+    inner = {}
+    for c, wnid in enumerate(wnids[:3]):
+        files = {f"{wnid}_{i}.JPEG": jpeg(10 * (c + 1) + i) for i in (1, 0)}
+        inner[f"{wnid}.tar"] = tar(data / "inner.tar", files).read_bytes()
+    fields = ("ILSVRC2012_ID", "WNID", "words", "num_children")
+    synsets = np.empty(4, [(field, object) for field in fields])
+    for c, wnid in enumerate(wnids):  # the last one is no leaf
+        synsets[c] = (c + 1, wnid, f"name of {wnid}, and another", 3 * (c == 3))
+    meta = io.BytesIO()
+    scipy.io.savemat(meta, {"synsets": synsets})
+    devkit = {
+        "ILSVRC2012_devkit_t12/data/meta.mat": meta.getvalue(),
+        "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt": b"2\n1\n3\n2\n",
+    }
+    val = {f"ILSVRC2012_val_{i:08}.JPEG": jpeg(100 + i) for i in (4, 2, 3, 1)}
+    paths = [data / remote.name for remote in imagenet_module.ARCHIVES]
+    tar(paths[0], inner)
+    tar(paths[1], val)
+    tar(paths[2], devkit, "w:gz")
+    monkeypatch.setattr(imagenet_module, "ARCHIVES", tuple(published(path) for path in paths))
+    return paths
+
+
+def test_imagenet_100_is_read_out_of_the_archives(imagenet, monkeypatch):
+    monkeypatch.setattr(imagenet_module, "CLASSES", 3)
+    images = labelled("imagenet-100")
+    assert images.classes == ("name of n01", "name of n02", "name of n03")
+    assert [level(image) for image in images] == [10, 11, 20, 21, 30, 31, 101, 102, 103, 104]
+    assert images.labels.tolist() == [2, 2, 0, 0, 1, 1, 0, 2, 1, 0]
+    assert images.official_test.tolist() == [False] * 6 + [True] * 4
+    assert images.item_name(0).endswith("ILSVRC2012_img_train.tar:n03_0.JPEG")
+    assert len(set(images.content_hashes())) == 10
+    monkeypatch.setattr(imagenet_module, "CLASSES", 2)
+    fewer = labelled("imagenet-100")
+    kept = [c for c in images.classes if c in fewer.classes]
+    assert len(kept) == 2
+    assert fewer.classes == tuple(kept)
+    expected = [images.classes[label] in kept for label in images.labels]
+    assert [level(image) for image in fewer] == [
+        level(image) for image, is_kept in zip(images, expected, strict=True) if is_kept
+    ]
+
+
+def test_imagenet_is_checked_once(imagenet, monkeypatch):
+    monkeypatch.setattr(imagenet_module, "CLASSES", 3)
+    labelled("imagenet-100")
+    monkeypatch.setattr(files, "md5_of", lambda path: pytest.fail("summed again"))
+    labelled("imagenet-100")
+
+
+def test_a_damaged_imagenet_archive_is_refused(imagenet):
+    labelled("imagenet-100")
+    with imagenet[1].open("r+b") as file:
+        file.seek(700)
+        file.write(b"damage")
+    with pytest.raises(DataUnavailable, match=r"ILSVRC2012_img_val\.tar: MD5 is .*, expected"):
+        labelled("imagenet-100")
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from faiss_dmih.encoders.losses import (
     codes_loss,
     feature_level_loss,
     instance_level_loss,
+    orthogonal_loss,
     pairwise_loss,
     quantisation_loss,
+    targets,
     triplet_loss,
 )
 
@@ -158,6 +160,42 @@ def test_codes(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float], seed
     assert float(codes_loss(h, wanted)) == pytest.approx(mean(values), rel=1e-5, abs=1e-6)
 
 
+@given(batch=batches(), seed=st.integers(0, 1000), margin=st.sampled_from([0.0, 0.2]))
+def test_orthogonal(
+    batch: tuple[Tensor, Tensor, tuple[int, ...], float, float], seed: int, margin: float
+) -> None:
+    h, scale = batch[0], 8.0
+    belongs = torch.rand((len(h), 4), generator=torch.Generator().manual_seed(seed)) > 0.6
+    codes = targets(4, h.shape[1])
+    values = []
+    for row, mine in zip(h, belongs, strict=True):
+        if not mine.any():
+            continue
+        norm = math.sqrt(sum(float(v) ** 2 for v in row)) * math.sqrt(len(row))
+        cosines = [
+            sum(float(a) * float(b) for a, b in zip(row, code, strict=True)) / norm
+            for code in codes
+        ]
+        powers = [
+            math.exp(scale * (cosine - margin * bool(is_of)))
+            for cosine, is_of in zip(cosines, mine, strict=True)
+        ]
+        logs = [math.log(power / sum(powers)) for power in powers]
+        values.append(-mean([log for log, is_of in zip(logs, mine, strict=True) if is_of]))
+    got = orthogonal_loss(h, belongs, margin=margin, scale=scale)
+    assert float(got) == pytest.approx(mean(values), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(("classes", "bits"), [(10, 64), (64, 64), (1, 8), (10, 8), (5, 96)])
+def test_targets(classes: int, bits: int) -> None:
+    found = targets(classes, bits)
+    assert found.shape == (classes, bits)
+    assert set(found.flatten().tolist()) <= {-1.0, 1.0}
+    if classes <= bits == 64:
+        assert torch.equal(found @ found.T, bits * torch.eye(classes))
+    assert len({tuple(row.tolist()) for row in found}) == classes
+
+
 @given(batch=batches())
 def test_feature_level(batch: tuple[Tensor, Tensor, tuple[int, ...], float, float]) -> None:
     h, _, cuts, _, scale = batch
@@ -194,6 +232,7 @@ LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "adjacency": lambda h: adjacency_loss(h, SIMILAR),
     "quantisation": lambda h: quantisation_loss(h),
     "codes": lambda h: codes_loss(h, SIMILAR[:, :1].expand(7, 9)),
+    "orthogonal": lambda h: orthogonal_loss(h, SIMILAR[:, :3]),
     "psi": lambda h: feature_level_loss(h, CUTS),
     "phi": lambda h: instance_level_loss(h, CUTS, *crowds(7, 3, 1)),
 }

@@ -1,4 +1,4 @@
-"""CNNH, DeSH, DNNH and DRSCH: objectives and nets as published, trained as the others are."""
+"""CNNH, DeSH, DNNH, DRSCH, OrthoHash: objectives and nets as published, trained as others are."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from faiss_dmih.encoders import (
     DeepHash,
     DeSH,
     Objective,
+    OrthoHash,
     load_encoder,
     nets,
     training,
@@ -28,7 +29,7 @@ from faiss_dmih.encoders import (
 from faiss_dmih.encoders.cnnh import factorise
 from faiss_dmih.similarity import Similarity
 
-ALL = [CNNH, DeSH, DNNH, DRSCH]
+ALL = [CNNH, DeSH, DNNH, DRSCH, OrthoHash]
 
 
 def make(kind: Any, **changes: Any) -> Any:
@@ -245,3 +246,16 @@ def test_codes_of_validation_items() -> None:
         make(CNNH).fit(x, None)
     with pytest.raises(ValueError, match="the loss 'codes' is CNNH's"):
         Objective("codes").terms(torch.zeros(3, 8), torch.zeros(3), (8,), None)
+
+
+# OrthoHash
+
+
+def test_orthohash_refuses_classes_that_it_has_no_code_for() -> None:
+    x, labels = vectors()
+    with pytest.raises(ValueError, match="labels: got 0 to 4, expected 0 to 3"):
+        make(OrthoHash).fit(x, labels, validation=(x[:40], np.arange(40) % 5))
+    with pytest.raises(ValueError, match="labels: got 3 classes, expected 4"):
+        make(OrthoHash).fit(x, labels, validation=(x[:40], np.eye(3, dtype=bool)[labels[:40] % 3]))
+    with pytest.raises(ValueError, match="labels: got -1 to 2, expected 0 to 2"):
+        make(OrthoHash).fit(x, labels - 1)

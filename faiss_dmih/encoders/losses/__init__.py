@@ -10,6 +10,7 @@ from faiss_dmih.encoders.losses.adjacency import adjacency_loss
 from faiss_dmih.encoders.losses.codes import codes_loss
 from faiss_dmih.encoders.losses.feature_level import feature_level_loss
 from faiss_dmih.encoders.losses.instance_level import instance_level_loss
+from faiss_dmih.encoders.losses.orthogonal import orthogonal_loss, targets
 from faiss_dmih.encoders.losses.pairwise import pairwise_loss
 from faiss_dmih.encoders.losses.quantisation import quantisation_loss
 from faiss_dmih.encoders.losses.triplet import triplet_loss
@@ -19,7 +20,9 @@ __all__ = [
     "codes_loss",
     "feature_level_loss",
     "instance_level_loss",
+    "orthogonal_loss",
     "pairwise_loss",
     "quantisation_loss",
+    "targets",
     "triplet_loss",
 ]
