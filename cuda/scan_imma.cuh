@@ -17,7 +17,8 @@
 //   a warp and step      64 products; 96 instructions for rows, 80 for queries, 12 loads
 //   a pair               1 minimum in all; half of one where there are three-input minima: sm_100,
 //                        not sm_120
-//   limit                tensor cores: 190 instructions in the 1024 clocks of 64 products
+//   limit                tensor cores: 216 instructions (sm_120: 51 for 16 products, and loads)
+//                        in the 1024 clocks of 64 products
 //
 // Predicted for an RTX 5090 (170 SMs, 2.4 GHz; 838e12 operations/s by NVIDIA's whitepaper, 1024
 // multiply-adds of bytes a clock and SM): 16 pairs a clock and SM at 64 bits, 8 at 128, 4 at 256,

@@ -69,7 +69,7 @@ def problems(draw: st.DrawFn) -> Case:
 
 
 @UNSANITIZED
-@examples(0.5)
+@examples(0.35)
 @given(case=problems(), lists=st.booleans(), data=st.data())
 def test_exact(cores: Any, case: Case, lists: bool, data: st.DataObject) -> None:
     index = filled(case, lists=lists)
