@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from faiss_dmih.distributed.encoding import run_each
 from faiss_dmih.encoders.dmih import check_bits, with_input
 from faiss_dmih.encoders.encoder import Architecture, Encoder, Inputs, Part, register
 from faiss_dmih.encoders.nets import Head
@@ -137,6 +136,8 @@ class EnsembleDSH(Encoder):
             # What processes are given is copied to them.
             every = _materialised(inputs), checked, _materialised_examples(held_out)
             if self.workers == "ray":
+                from faiss_dmih.distributed.encoding import run_each
+
                 heads = run_each(_train_apart, jobs, every)
             else:
                 with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:

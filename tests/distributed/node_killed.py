@@ -12,8 +12,6 @@ import time
 from typing import Any
 
 import numpy as np
-import ray
-from ray.cluster_utils import Cluster
 
 from faiss_dmih import IndexDMIH
 from faiss_dmih.distributed import ShardedIndexDMIH
@@ -24,6 +22,9 @@ NODE: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 80 << 20}
 
 
 def main(folder: str) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
     head = {**NODE, "include_dashboard": False, "_system_config": NOTICE}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = {node.node_id: node for node in (cluster.add_node(**NODE), cluster.add_node(**NODE))}

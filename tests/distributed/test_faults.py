@@ -168,11 +168,11 @@ def test_killed_at_random_under_load(ray: Any, tmp_path: Path) -> None:
     for thread in searching:
         thread.start()
     turn, until = 0, time.monotonic() + 8
-    while time.monotonic() < until:
+    while not wrong and (time.monotonic() < until or killed < 3 or searched[0] < 10):
         turn += 1
         x = far[40 * turn % 3900 :][: chances.randrange(1, 60)]
         gone = np.array(chances.sample([key for key in model.codes if key >= 3000] or [-1], 1))
-        if turn % 4 == 0:
+        if turn % 4 == 1:
             killer = threading.Timer(
                 chances.uniform(0, 0.1), kill, (ray, chances.choice(index._shards).actors[0])
             )
@@ -193,8 +193,6 @@ def test_killed_at_random_under_load(ray: Any, tmp_path: Path) -> None:
     for thread in searching:
         thread.join()
     assert not wrong
-    assert searched[0] > 10
-    assert killed > 1
     model.assert_equals(index, np.concatenate([xq, far[:20]]))
     index.close()
     with ShardedIndexDMIH.open(tmp_path, num_cpus=0.1) as index:
