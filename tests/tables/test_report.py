@@ -15,7 +15,7 @@ from faiss_dmih.bench.machine import describe
 from faiss_dmih.data import labelled, paper_split
 from faiss_dmih.encoders import DMIH, Training, load_encoder
 from faiss_dmih.metrics import bucket_entropy, mean_average_precision
-from faiss_dmih.tables import PAPERS, TABLES, Order, Workshop, chosen
+from faiss_dmih.tables import PAPERS, SCHEDULES, TABLES, Order, Workshop, chosen
 from faiss_dmih.tables import sheet as sheet_module
 from faiss_dmih.tables.jobs import Activations, Codes, Fit
 from faiss_dmih.tables.layout import Section
@@ -145,6 +145,17 @@ def test_changes_reach_the_objective(known, tmp_path):
         model = plan.model(method, toys.VECTORS, 64, 0, changes=tuple(changes.items()))
         said = make_encoder(model, 500, None, shop).objective
         assert (said.margin, said.feature_weight, said.instance_weight) == expected
+
+
+def test_the_full_schedule_asks_for_what_the_papers_have():
+    models = {work.model for work in Order(SCHEDULES["full"]).needed()}  # type: ignore[attr-defined]
+    of = {(m.method, m.data, m.bits, m.seed, m.freeze): m for m in models}
+    assert ("DMIH", "svhn", 256, 2, None) in of
+    assert ("LSH", "svhn-fc7", 64, 0, None) in of
+    assert ("ensemble", "awa2", 128, 1, "conv3") in of
+    assert of["ensemble", "awa2", 128, 1, "conv3"].grown == (32, 64, 96)
+    stages = {m.freeze for m in models if m.data == "imagenet-100" and m.bits == 96}
+    assert stages >= {None, "conv1", "conv5", "fc7"}
 
 
 def test_sweeps_know_no_queries(known):
