@@ -40,7 +40,7 @@ def tables(
     schedule: Annotated[
         Schedule,
         typer.Option(
-            help="quick: features of CIFAR-10, 64 bits, one seed, under 30 minutes on 2 cores; "
+            help="quick: features of CIFAR-10, 64 bits, one seed, about half an hour on 2 cores; "
             "full: all sets and lengths, three seeds, AlexNet: for a GPU, or a night; it downloads."
         ),
     ] = Schedule.quick,
