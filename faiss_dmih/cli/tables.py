@@ -21,13 +21,11 @@ from faiss_dmih.cli.encoding import require_torch
 from faiss_dmih.cli.outputs import check_folder
 from faiss_dmih.cli.terminal import note, progress_bar, reported
 from faiss_dmih.data import LABELLED, InputError
+from faiss_dmih.data.errors import require
 from faiss_dmih.data.files import cache_dir
 
 if TYPE_CHECKING:
     from faiss_dmih.tables.work import Work, Workshop
-
-MARK = "tables.md"
-"""The file by which a folder is known as a report."""
 
 
 class Schedule(str, Enum):
@@ -42,7 +40,7 @@ def tables(
     schedule: Annotated[
         Schedule,
         typer.Option(
-            help="quick: features of CIFAR-10, 64 bits, one seed, under 30 minutes on 2 cores; "
+            help="quick: features of CIFAR-10, 64 bits, one seed, about half an hour on 2 cores; "
             "full: all sets and lengths, three seeds, AlexNet: for a GPU, or a night; it downloads."
         ),
     ] = Schedule.quick,
@@ -91,13 +89,14 @@ def tables(
     """
     console, errors = Console(), Console(stderr=True)
     with reported():
-        target = check_folder(out, MARK, overwrite=True)
         require_torch()
+        require("jinja2", "the report as HTML")
         from faiss_dmih.bench.machine import describe
         from faiss_dmih.tables import PAPERS, SCHEDULES, Order, Workshop, chosen
-        from faiss_dmih.tables.report import write_report
+        from faiss_dmih.tables.report import MARK, write_report
         from faiss_dmih.tables.sets import DERIVED, Sets
 
+        target = check_folder(out, MARK, overwrite=True)
         plan = SCHEDULES[schedule.value]
         for name in data or ():
             if name not in LABELLED and name not in DERIVED:

@@ -51,15 +51,16 @@ class Order:
 
     def needed(self) -> list[Work]:
         """All that the tables ask for, in their order."""
-        sheet = Sheet(self.plan, nobody)
+        asked: dict[Work, None] = {}
         for key in self.keys:
+            sheet = Sheet(self.plan, nobody)
             TABLES[key](sheet)
-        return list(sheet.asked)
+            asked |= sheet.asked
+        return list(asked)
 
     def written(self, shop: Workshop) -> list[Section]:
         """The tables, of what is there."""
-        sheet = Sheet(self.plan, shop.find)
-        return [TABLES[key](sheet) for key in self.keys]
+        return [TABLES[key](Sheet(self.plan, shop.find)) for key in self.keys]
 
 
 def chosen(papers: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ def modern(sheet: Sheet) -> Section:
             "OrthoHash with tanh instead of batch normalisation, so that the balance terms have "
             "codes within bounds.",
             settings.TIES,
+            *settings.of_times(sheet.busy),
         ),
         ("set", "bits", "method"),
         COLUMNS,
@@ -69,7 +70,7 @@ def weights(sheet: Sheet) -> Section:
         "beyond-2",
         "Entropy and speed against the weights of balance",
         "DMIH with one of the terms alone, by its weight.",
-        (*_sweep_differences(sheet), settings.SPEED),
+        (*_sweep_differences(sheet), *settings.of_times(sheet.busy)),
         ("set", "weight", "is"),
         COLUMNS,
         tuple(rows),

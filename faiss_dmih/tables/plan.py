@@ -25,6 +25,7 @@ class Plan:
         validation: training items of a sweep that are held back, and are its queries.
         backbone: of images.
         pretrained: whether it has ImageNet's weights.
+        shared: up to where ensembles share its layers, which are not trained then.
         stages: after which its layers are frozen and shared, in turn; "none" for nowhere.
         views: databases of so many views are searched, too.
     """
@@ -41,6 +42,7 @@ class Plan:
     sweep_items: int | None = 2_000
     backbone: str = "small"
     pretrained: bool = False
+    shared: str | None = None
     stages: tuple[str, ...] = ("none", "conv1", "conv3")
     validation: int = 500
     views: int = 1_000_000
@@ -57,6 +59,7 @@ class Plan:
             epochs=0 if METHODS[method].takes_vectors else self.epochs,
             backbone=self.backbone,
             pretrained=self.pretrained,
+            freeze=self.shared if METHODS[method].kind == "EnsembleDSH" else None,
         )
         return replace(usual, **changes)
 
@@ -78,6 +81,7 @@ SCHEDULES: dict[str, Plan] = {
         sweep_items=None,
         backbone="alexnet",
         pretrained=True,
+        shared="conv3",
         stages=("none", "conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"),
     ),
 }

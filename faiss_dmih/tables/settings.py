@@ -31,10 +31,19 @@ MARGIN = (
     "Margin: an eighth of the bits of Hamming's distance, where DMIH has half of them of an "
     "undefined Euclidean one (docs/methods.md)."
 )
-SPEED = (
-    "Times: one thread, 1,000 queries in one call, all answers equal to IndexBinaryFlat's. The "
-    "papers' linear scan is not described and not FAISS's, which is faster than a plain loop; "
-    "their database of SVHN is ten times as large as CIFAR-10's."
-)
+QUIET = 0.3
+"""Cores that others keep busy, below which times need no warning."""
 TIES = "mAP: expected over orders among equal distances; what the papers do with ties is not said."
 SPREAD = "Several seeds: means ± standard deviations; each seed has its own split."
+
+
+def of_times(busy: float) -> tuple[str, ...]:
+    """How they were taken, and how busy others kept the machine, in cores."""
+    how = (
+        "Times: one thread, all queries in one call, 1,000 at most, all answers equal to "
+        "IndexBinaryFlat's. The papers' linear scan is not described and not FAISS's, which is "
+        "faster than a plain loop; their database of SVHN is ten times as large as CIFAR-10's."
+    )
+    if busy < QUIET:
+        return (how,)
+    return how, f"Others kept up to {busy:.1f} cores busy meanwhile: do not rely on the times."

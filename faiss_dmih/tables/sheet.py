@@ -41,11 +41,14 @@ class Found(Generic[T]):
 
 @dataclass
 class Sheet:
-    """Of a plan; `find` is a workshop's, or `nobody`. `asked` is what was asked for, in order."""
+    """Of a plan, for one table; `find` is a workshop's, or `nobody`. `asked` is what was asked for,
+    in order."""
 
     plan: Plan
     find: Find
     asked: dict[Work, None] = field(default_factory=dict)
+    busy: float = 0.0
+    """Cores that others kept busy while times were taken, at most."""
 
     def evaluations(
         self, method: str, data: str, bits: int, first: int | None = None, **changes: Any
@@ -74,8 +77,14 @@ class Sheet:
             bits,
             changes,
             lambda m: Timed(m, tuple(ks), views, rearranged),
-            lambda folder: read(folder / "times.json")["ks"],
+            self._read_times,
         )
+
+    def _read_times(self, folder: Path) -> dict[str, Any]:
+        said = read(folder / "times.json")
+        self.busy = max(self.busy, said["bystanders"] or 0.0)
+        found: dict[str, Any] = said["ks"]
+        return found
 
     def training(self, method: str, data: str, bits: int, **changes: Any) -> Found[dict[str, Any]]:
         """codes.json: seconds of training."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+import toys
 from commands import done, invoke, refused
 
 from faiss_dmih.tables import jobs
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tables"))
-import toys
 
 QUICK = ["tables", "--table", "dmih-2", "--data", toys.VECTORS, "--epochs", 1, "--cache", "cache"]
 

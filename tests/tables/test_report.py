@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from faiss_dmih.bench.machine import describe
 from faiss_dmih.data import labelled, paper_split
 from faiss_dmih.encoders import DMIH, Training, load_encoder
 from faiss_dmih.metrics import bucket_entropy, mean_average_precision
-from faiss_dmih.tables import PAPERS, TABLES, Order, Workshop, chosen
+from faiss_dmih.tables import PAPERS, SCHEDULES, TABLES, Order, Workshop, chosen
+from faiss_dmih.tables import sheet as sheet_module
 from faiss_dmih.tables.jobs import Activations, Codes, Fit
 from faiss_dmih.tables.layout import Section
 from faiss_dmih.tables.report import MARK, write_report
@@ -145,6 +147,17 @@ def test_changes_reach_the_objective(known, tmp_path):
         assert (said.margin, said.feature_weight, said.instance_weight) == expected
 
 
+def test_the_full_schedule_asks_for_what_the_papers_have():
+    models = {work.model for work in Order(SCHEDULES["full"]).needed()}  # type: ignore[attr-defined]
+    of = {(m.method, m.data, m.bits, m.seed, m.freeze): m for m in models}
+    assert ("DMIH", "svhn", 256, 2, None) in of
+    assert ("LSH", "svhn-fc7", 64, 0, None) in of
+    assert ("ensemble", "awa2", 128, 1, "conv3") in of
+    assert of["ensemble", "awa2", 128, 1, "conv3"].grown == (32, 64, 96)
+    stages = {m.freeze for m in models if m.data == "imagenet-100" and m.bits == 96}
+    assert stages >= {None, "conv1", "conv5", "fc7"}
+
+
 def test_sweeps_know_no_queries(known):
     sheet = Sheet(toys.plan(), nobody)
     TABLES["beyond-2"](sheet)
@@ -202,6 +215,18 @@ def test_the_report(shop, sections, tmp_path):
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.count("|") > 2 for line in tables)
     assert "| *SVHN, published* | *64* | *DMIH* | *MIH over linear scan* | *96.39x*" in text
+
+
+def test_times_of_a_busy_machine_say_so(shop, monkeypatch):
+    usual = sheet_module.read
+
+    def busy(path: Path) -> dict[str, Any]:
+        return {**usual(path), "bystanders": 1.25} if path.name == "times.json" else usual(path)
+
+    monkeypatch.setattr(sheet_module, "read", busy)
+    first, second = Order(toys.plan(), ("dmih-1", "dmih-2")).written(shop)
+    assert any(line.startswith("Others kept up to 1.2 cores busy") for line in first.differences)
+    assert not any("cores busy" in line for line in second.differences)
 
 
 def test_names_of_tables():
