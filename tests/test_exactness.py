@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 import pytest
-from checks import assert_exact, make_index
+from checks import assert_exact, assert_same, flat, make_index
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -201,3 +201,17 @@ def test_parts_with_fewer_codes_than_are_asked_for(mode: str, d: int) -> None:
         index.add(xb[first:])
         xq = rng.integers(0, 256, (3, d // 8), dtype=np.uint8)
         assert_exact(index, xb, xq, int(rng.integers(1, first + rest + 2)), d // 3)
+
+
+@pytest.mark.parametrize("equal", [100, 2000])
+def test_few_and_many_equal_codes(equal: int) -> None:
+    """Lists of ids are kept where they spare something; ties are the same either way."""
+    n = 20_000
+    xb = np.random.default_rng(5).integers(0, 256, (n, 8), dtype=np.uint8)
+    xb[n - equal :] = xb[:equal]
+    index, expected = make_index(64, "auto"), flat(xb)
+    index.add(xb)
+    assert (index.memory_usage()["ids"] > 4 * n) == (equal > n // 64)
+    for xq in (xb[:50], xb[:50] ^ np.uint8(1)):
+        assert_same(index.search(xq, 3), expected.search(xq, 3))
+        assert_same(index.range_search(xq, 20), expected.range_search(xq, 20))
