@@ -15,6 +15,7 @@ from faiss_dmih import _engine, gpu_counters
 from faiss_dmih._index_binary import IndexBinary, SearchParameters
 from faiss_dmih.codes import check_d, host_array
 from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode
+from faiss_dmih.partition import DEFAULT, Partition, check_strategy, learned
 
 if TYPE_CHECKING:
     from faiss_dmih.gpu import GpuIndexDMIH
@@ -227,12 +228,57 @@ class IndexDMIH(IndexBinary):
             return self._cuts
         return _engine.cuts(self) or None
 
-    def train(self, x: ArrayLike) -> None:
-        """Does nothing but check ``x`` (n, d/8) uint8: the index is trained from the start.
+    @property
+    def partition(self) -> Partition | None:
+        """Which bits go into which table, as ``train`` has learned it; None: as they come."""
+        found = _engine.partition(self)
+        return None if found is None else Partition(*found)
 
-        Which bits its tables are made of can be learned: `faiss_dmih.partition.learn_partition`.
+    def train(self, x: ArrayLike, *, strategy: str = DEFAULT, n: int | None = None) -> None:
+        """Learns which bits go into which table, so that near codes meet fewer others there.
+
+        An index need not be trained: without, tables take the bits as they come, which is best for
+        codes whose bits are alike, or that were made for such tables. Answers are the same in any
+        case, and so are the codes that come back. Codes that the index already holds are arranged
+        anew, as by ``compact``; on an exception nothing has changed. ``reset`` keeps what was
+        learned. docs/algorithm.md says what it is worth. In mode ``"scan"`` there are no tables,
+        and nothing happens.
+
+        Args:
+            x: codes (n_train, d/8) uint8 like those the index is going to hold; of more than 20,000
+                some are drawn.
+            strategy: ``"cost"``: the least expected cost of probing, seconds to learn (also what
+                FAISS's composites train by); ``"data-driven"``: correlated bits apart, a tenth of
+                a second; ``"entropy"``: substrings that tell equally much, of slightly different
+                lengths; ``"contiguous"``: bits as they come, which takes back what was learned.
+            n: how many codes the index is going to hold, on which the number of tables depends; by
+                default as many as it holds, or as there are in ``x``, whichever is more.
+
+        Raises:
+            ValueError: an unknown strategy.
+            TypeError, AssertionError: as ``add``.
+
+        >>> index = IndexDMIH(64)
+        >>> rng = np.random.default_rng(0)
+        >>> x = np.repeat(rng.integers(0, 256, (1000, 4), dtype=np.uint8), 2, axis=1)
+        >>> index.train(x, strategy="data-driven", n=1_000_000)  # each bit of x is there twice
+        >>> any({bit, bit + 8} <= set(substring) for bit in range(8)
+        ...     for substring in index.partition.substrings)
+        False
         """
-        super().train(_as_array(x))
+        codes = _as_array(x)
+        check_strategy(strategy)
+        if n is not None and n < 0:
+            raise ValueError(f"expected a number of codes, got n = {n}")
+        if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != self.code_size:
+            super().train(codes)  # raises what FAISS does
+        if self._mode == "scan" or len(codes) == 0:
+            return
+        size = max(self.ntotal, len(codes)) if n is None else n
+        cuts = self._cuts or _engine.cuts_for(self, size)
+        found = learned(codes, size, cuts, self._cuts is not None, strategy)
+        order, lengths = ((), ()) if found is None else (found.order, found.cuts)
+        _engine.repartition(self, np.array(order, np.int32), np.array(lengths, np.int32))
 
     def add(self, x: ArrayLike) -> None:
         """Adds codes ``x`` (n, d/8) uint8; their ids are ntotal, ntotal + 1, ...

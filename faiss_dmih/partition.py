@@ -1,17 +1,24 @@
 """Which bits go into which hash table: permutations of the bits of codes, learned from a sample.
 
 Hamming distances do not change when the bits of all codes are permuted alike, so that a table may
-be addressed by any bits. An index of permuted codes, asked with permuted queries, gives the same
-answers; what it reconstructs is permuted. docs/algorithm.md says what each strategy is worth.
+be addressed by any bits. `IndexDMIH.train` learns such a partition and searches by it; what comes
+in and what goes out is not permuted. docs/algorithm.md says what each strategy is worth.
 
 >>> from faiss_dmih import IndexDMIH
 >>> xb = np.random.default_rng(0).integers(0, 256, (10_000, 8), dtype=np.uint8)
->>> partition = learn_partition(xb, n=len(xb), strategy="data-driven")
->>> index = IndexDMIH(64, cuts=partition.cuts)
->>> index.add(partition.permute(xb))
->>> D, I = index.search(partition.permute(xb[:2]), k=1)
->>> I.ravel().tolist()
+>>> index = IndexDMIH(64)
+>>> index.train(xb, strategy="data-driven")
+>>> index.add(xb)
+>>> index.partition.cuts
+(16, 16, 16, 16)
+>>> index.search(xb[:2], k=1)[1].ravel().tolist()
 [0, 1]
+
+Other indexes than `IndexDMIH` can be given permuted codes, and be asked with permuted queries:
+
+>>> partition = learn_partition(xb, n=len(xb), strategy="data-driven")
+>>> partition.permute(xb[:1]).shape
+(1, 8)
 """
 
 from __future__ import annotations
@@ -28,6 +35,9 @@ from faiss_dmih.options import MAX_SUBSTRING_BITS, check_cuts, even_cuts, paper_
 
 Bits = NDArray[np.uint8]
 Floats = NDArray[np.float64]
+
+DEFAULT = "cost"
+"""The strategy where none is named."""
 
 SAMPLE = 20_000
 """Codes that are looked at, at most."""
@@ -75,7 +85,7 @@ class Partition:
 def learn_partition(
     codes: ArrayLike,
     n: int,
-    strategy: str = "cost",
+    strategy: str = DEFAULT,
     *,
     m: int | None = None,
     cuts: Sequence[int] | None = None,
@@ -101,8 +111,7 @@ def learn_partition(
     >>> partition.cuts, sorted(partition.order) == list(range(64))
     ((16, 16, 16, 16), True)
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"unknown strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
+    check_strategy(strategy)
     sample = np.asarray(codes)
     rng = np.random.default_rng(random_state)
     if len(sample) > SAMPLE:
@@ -125,6 +134,12 @@ def learn_partition(
     # The order of bits within a substring does not matter.
     order = tuple(int(bit) for substring in found for bit in sorted(substring))
     return Partition(order, tuple(len(substring) for substring in found))
+
+
+def check_strategy(strategy: str) -> None:
+    """ValueError for a name that is not one of `STRATEGIES`."""
+    if strategy not in STRATEGIES:
+        raise ValueError(f"unknown strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
 
 
 @dataclass
@@ -430,3 +445,26 @@ STRATEGIES: dict[str, Callable[[_Task], Lists]] = {
     "entropy": _entropy,
     "cost": _cost,
 }
+
+
+def learned(
+    codes: NDArray[np.uint8], n: int, cuts: Sequence[int], fixed: bool, strategy: str
+) -> Partition | None:
+    """For an index that cuts ``n`` codes into ``cuts``, and must if they are ``fixed``; None where
+    bits had best stay as they are."""
+    partition = (
+        learn_partition(codes, n, strategy, cuts=cuts)
+        if fixed
+        else learn_partition(codes, n, strategy, m=len(cuts))
+    )
+    unchanged = partition.order == tuple(range(len(partition.order)))
+    return None if unchanged and partition.cuts == tuple(cuts) else partition
+
+
+def _learned(
+    codes: memoryview, d: int, n: int, cuts: list[int], fixed: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What the native index calls when FAISS trains it (engine/training.cpp)."""
+    rows = np.frombuffer(codes, np.uint8).reshape(-1, d // 8)
+    found = learned(rows, n, cuts, bool(fixed), DEFAULT)
+    return ((), ()) if found is None else (found.order, found.cuts)

@@ -133,15 +133,60 @@ PyObject* memory_usage(PyObject*, PyObject* object) {
                          "total", total);
 }
 
+PyObject* tuple_of(const std::vector<int>& values) {
+    PyObject* const out = PyTuple_New(static_cast<Py_ssize_t>(values.size()));
+    for (size_t i = 0; out != nullptr && i < values.size(); ++i)
+        PyTuple_SET_ITEM(out, static_cast<Py_ssize_t>(i), PyLong_FromLong(values[i]));
+    return out;
+}
+
 // cuts(index): a tuple of substring lengths.
 PyObject* cuts(PyObject*, PyObject* object) {
     IndexDMIH* index = index_of(object);
     std::vector<int> lengths;
     if (index == nullptr || !without_gil([&] { lengths = index->cuts(); })) return nullptr;
-    PyObject* const out = PyTuple_New(static_cast<Py_ssize_t>(lengths.size()));
-    for (size_t i = 0; out != nullptr && i < lengths.size(); ++i)
-        PyTuple_SET_ITEM(out, static_cast<Py_ssize_t>(i), PyLong_FromLong(lengths[i]));
-    return out;
+    return tuple_of(lengths);
+}
+
+// partition(index): (order, cuts), or None.
+PyObject* partition(PyObject*, PyObject* object) {
+    IndexDMIH* index = index_of(object);
+    std::shared_ptr<const dmih::Partition> found;
+    if (index == nullptr || !without_gil([&] { found = index->partition(); })) return nullptr;
+    if (found == nullptr) Py_RETURN_NONE;
+    return Py_BuildValue("(NN)", tuple_of(found->order()), tuple_of(found->cuts()));
+}
+
+// repartition(index, order, cuts): bytes of int32; of no bits: as they come.
+PyObject* repartition(PyObject*, PyObject* args) {
+    PyObject* object;
+    Py_buffer order, cuts;
+    if (!PyArg_ParseTuple(args, "Oy*y*", &object, &order, &cuts)) return nullptr;
+    IndexDMIH* index = index_of(object);
+    const auto ints = [](const Py_buffer& buffer) {
+        const int* const begin = static_cast<const int*>(buffer.buf);
+        return std::vector<int>(begin, begin + buffer.len / static_cast<Py_ssize_t>(sizeof(int)));
+    };
+    const bool done =
+        index != nullptr && without_gil([&] {
+            if (order.len == 0) return index->repartition(nullptr);
+            if (order.len != Py_ssize_t{index->d} * static_cast<Py_ssize_t>(sizeof(int)))
+                throw std::invalid_argument("a partition of codes of another length");
+            index->repartition(std::make_shared<const dmih::Partition>(ints(order), ints(cuts)));
+        });
+    PyBuffer_Release(&order);
+    PyBuffer_Release(&cuts);
+    if (!done) return nullptr;
+    Py_RETURN_NONE;
+}
+
+// cuts_for(index, n): of a part of n codes, as long as nothing has been learned.
+PyObject* cuts_for(PyObject*, PyObject* args) {
+    PyObject* object;
+    unsigned long long n;
+    if (!PyArg_ParseTuple(args, "OK", &object, &n)) return nullptr;
+    IndexDMIH* index = index_of(object);
+    return index != nullptr ? tuple_of(index->engine().cuts_for(n)) : nullptr;
 }
 
 // reconstruct_batch(index, keys, out): int64 (n, 1) ids, uint8 (n, code_size) codes.
@@ -221,6 +266,9 @@ PyMethodDef unlocked_functions[] = {
     {"add_singly", add_singly, METH_VARARGS, nullptr},
     {"memory_usage", memory_usage, METH_O, nullptr},
     {"cuts", cuts, METH_O, nullptr},
+    {"cuts_for", cuts_for, METH_VARARGS, nullptr},
+    {"partition", partition, METH_O, nullptr},
+    {"repartition", repartition, METH_VARARGS, nullptr},
     {"reconstruct_batch", reconstruct_batch, METH_VARARGS, nullptr},
     {"selector_mask", selector_mask, METH_VARARGS, nullptr},
     {"params_mask", params_mask, METH_VARARGS, nullptr},

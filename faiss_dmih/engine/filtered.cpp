@@ -35,9 +35,10 @@ double in_place_ns(const Part& part, const ScanCosts& costs, uint64_t queries, i
 }
 
 // The codes of a part's `ids` selected ids in one place. No tables: it is scanned. `rows`, if it is
-// not null, are those of all ids: a mapped segment does not say which slot an id has.
+// not null, are the codes of all ids: a mapped segment does not say which slot an id has.
 std::unique_ptr<Segment> gather(const Part& part, const Bits& selected, uint32_t ids,
-                                const uint64_t* rows, const Control& control) {
+                                const uint64_t* rows, const Partition* partition,
+                                const Control& control) {
     auto out = std::make_unique<Segment>();
     out->base = part.base;
     out->n = part.ids();  // ids stay what they are in the part
@@ -59,7 +60,11 @@ std::unique_ptr<Segment> gather(const Part& part, const Bits& selected, uint32_t
                 rows != nullptr
                     ? rows + (base + id) * words
                     : part.code(part.segment == nullptr ? id : part.segment->slot_of(id));
-            for (size_t w = 0; w < words; ++w) out->codes[i * words + w] = code[w];
+            uint64_t* const row = out->codes.data() + i * words;
+            if (rows != nullptr && partition != nullptr)
+                partition->to_row(reinterpret_cast<const uint8_t*>(code), row);
+            else
+                std::copy_n(code, words, row);
         }
     });
     return out;
@@ -121,8 +126,8 @@ FilteredParts Index::filtered(const Filter* filter, uint64_t queries, const Work
         constexpr uint64_t kFew = 8;
         if (repeatable ? ids <= part.ids() / kFew
                        : gathered < in_place_ns(part, costs, queries, threads, workload)) {
-            out.gathered.push_back(
-                gather(part, *filter->ids, static_cast<uint32_t>(ids), image_.rows, control));
+            out.gathered.push_back(gather(part, *filter->ids, static_cast<uint32_t>(ids),
+                                          image_.rows, partition_.get(), control));
             const Segment& own = *out.gathered.back();
             out.parts.push_back({part.number, own.base, own.slots, words_, own.codes.data(), &own});
         } else {

@@ -50,6 +50,10 @@ double measure_item_ns(const Segment& segment) {
     return best;
 }
 
+bool same(const std::shared_ptr<const Partition>& a, const std::shared_ptr<const Partition>& b) {
+    return a == b || (a != nullptr && b != nullptr && *a == *b);
+}
+
 }  // namespace
 
 Index::Index(Options options) : options_(std::move(options)), words_(words_for(options_.d)) {}
@@ -104,8 +108,7 @@ void Index::add(uint64_t n, const uint8_t* codes, const Control& control) {
         const size_t words = static_cast<size_t>(words_), bytes = static_cast<size_t>(code_size());
         for (uint64_t at = 0; at < n; at += kChunk) {
             control.poll();
-            bytes_to_rows(codes + at * bytes, std::min(kChunk, n - at), code_size(), words_,
-                          rows + at * words);
+            to_rows(codes + at * bytes, std::min(kChunk, n - at), rows + at * words);
         }
     };
     append(n, write, control);
@@ -115,14 +118,19 @@ void Index::merge(Index& other, const Control& control) {
     // Two that are merged into each other at once must not wait for each other.
     const bool first = std::less<>()(this, &other);
     const Change one(first ? *this : other, control), two(first ? other : *this, control);
-    if (size() == 0 && options_ == other.options_) {
+    if (size() == 0 && options_ == other.options_ && same(partition_, other.partition_)) {
         segments_.swap(other.segments_);
         std::swap(tail_, other.tail_);
         std::swap(tail_base_, other.tail_base_);
         std::swap(tail_size_, other.tail_size_);
     } else {
         append(
-            other.size(), [&](uint64_t* rows) { other.copy_rows(0, nullptr, rows, control); },
+            other.size(),
+            [&](uint64_t* rows) {
+                other.copy_rows(0, nullptr, rows, control);
+                change_order(other.partition_.get(), partition_.get(), rows, other.size(), words_,
+                             control);
+            },
             control);
     }
     other.clear();
@@ -171,6 +179,39 @@ void Index::compact(const Control& control) {
     tail_base_ = segment->n;
     tail_size_ = 0;
     segments_.push_back(std::move(segment));
+}
+
+void Index::repartition(std::shared_ptr<const Partition> partition, const Control& control) {
+    const Change change(*this, control);
+    if (same(partition_, partition)) return;
+    const uint64_t n = size();
+    const bool building = n > kTail;
+    Buffer<uint64_t> rows((building ? n : n > 0 ? kTail : 0) * static_cast<size_t>(words_));
+    copy_rows(0, nullptr, rows.data(), control);
+    change_order(partition_.get(), partition.get(), rows.data(), n, words_, control);
+    std::unique_ptr<Segment> segment;
+    partition_.swap(partition);
+    try {
+        if (building) segment = build(0, 0, std::move(rows), control);
+        segments_.reserve(1);
+        control.check();
+    } catch (...) {
+        partition_.swap(partition);
+        throw;
+    }
+    clear();  // nothing throws from here on
+    if (building) {
+        tail_base_ = n;
+        segments_.push_back(std::move(segment));
+    } else {
+        tail_ = std::move(rows);
+        tail_size_ = static_cast<uint32_t>(n);
+    }
+}
+
+std::shared_ptr<const Partition> Index::partition(const Control& control) const {
+    const Gate::Visit visit(gate_, Gate::Visit::kShared, control);
+    return partition_;
 }
 
 void Index::reset(const Control& control) {
@@ -240,10 +281,10 @@ std::unique_ptr<Segment> Index::build_of(int64_t base, Buffer<uint64_t> rows, ui
         rows = Buffer<uint64_t>();
     if (options_.mode == Mode::Scan) return segment;
 
-    std::vector<int> cuts = options_.cuts;
-    if (cuts.empty())
-        cuts = options_.mode == Mode::Mih ? default_cuts(options_.d, segment->n)
-                                          : cheapest_cuts(options_.d, segment->slots);
+    std::vector<int> cuts = cuts_for(segment->slots);
+    // Learned lengths are those of so many substrings; more or fewer are cut evenly.
+    if (partition_ != nullptr && partition_->cuts().size() == cuts.size())
+        cuts = partition_->cuts();
     const std::vector<Substring> wanted = substrings_of(cuts);
     // Signatures of random codes differ in half their bits: no help to searches that end farther.
     const bool signatures = options_.mode == Mode::Auto &&
@@ -314,15 +355,34 @@ std::vector<Part> Index::parts() const {
     return out;
 }
 
-const uint64_t* Index::row_of(uint64_t id) const {
-    if (mapped()) return image_.rows + id * static_cast<size_t>(words_);
-    if (id >= tail_base_) return tail_.data() + (id - tail_base_) * words_;
-    auto after = std::upper_bound(
-        segments_.begin(), segments_.end(), static_cast<int64_t>(id),
-        [](int64_t key, const std::unique_ptr<Segment>& s) { return key < s->base; });
-    const Segment& segment = **(after - 1);
-    const uint32_t slot = segment.slot_of(static_cast<uint32_t>(id - segment.base));
-    return segment.codes.data() + size_t(slot) * words_;
+void Index::to_rows(const uint8_t* codes, uint64_t n, uint64_t* rows) const {
+    if (partition_ == nullptr) return bytes_to_rows(codes, n, code_size(), words_, rows);
+    for (uint64_t i = 0; i < n; ++i, codes += code_size(), rows += words_)
+        partition_->to_row(codes, rows);
+}
+
+void Index::code_of(uint64_t id, uint8_t* code) const {
+    const size_t bytes = static_cast<size_t>(code_size());
+    if (mapped()) {
+        std::memcpy(code, image_.rows + id * static_cast<size_t>(words_), bytes);
+        return;
+    }
+    const auto row_of = [&] {
+        if (id >= tail_base_) return tail_.data() + (id - tail_base_) * words_;
+        const auto after = std::upper_bound(
+            segments_.begin(), segments_.end(), static_cast<int64_t>(id),
+            [](int64_t key, const std::unique_ptr<Segment>& s) { return key < s->base; });
+        const Segment& segment = **(after - 1);
+        const uint32_t slot = segment.slot_of(static_cast<uint32_t>(id - segment.base));
+        return segment.codes.data() + size_t(slot) * words_;
+    };
+    if (partition_ == nullptr) {
+        std::memcpy(code, row_of(), bytes);
+    } else {
+        uint64_t words[kMaxWords];
+        partition_->to_code(row_of(), words);
+        std::memcpy(code, words, bytes);
+    }
 }
 
 void Index::reconstruct(uint64_t n, const int64_t* ids, uint8_t* codes,
@@ -335,7 +395,7 @@ void Index::reconstruct(uint64_t n, const int64_t* ids, uint8_t* codes,
     const size_t bytes = static_cast<size_t>(code_size());
     for (uint64_t i = 0; i < n; ++i, codes += bytes) {
         control.poll(i);
-        std::memcpy(codes, row_of(static_cast<uint64_t>(ids[i])), bytes);
+        code_of(static_cast<uint64_t>(ids[i]), codes);
     }
 }
 
@@ -348,8 +408,13 @@ void Index::reconstruct_n(int64_t first, int64_t n, uint8_t* codes, const Contro
     const size_t bytes = static_cast<size_t>(code_size());
     for (int64_t id = first; id < first + n; ++id, codes += bytes) {
         control.poll(static_cast<uint64_t>(id));
-        std::memcpy(codes, row_of(static_cast<uint64_t>(id)), bytes);
+        code_of(static_cast<uint64_t>(id), codes);
     }
+}
+
+std::vector<int> Index::cuts_for(uint64_t n) const {
+    if (!options_.cuts.empty()) return options_.cuts;
+    return options_.mode == Mode::Mih ? default_cuts(options_.d, n) : cheapest_cuts(options_.d, n);
 }
 
 std::vector<int> Index::cuts_in_use(const Control& control) const {

@@ -15,6 +15,7 @@
 #include "gate.hpp"
 #include "parallel.hpp"
 #include "part.hpp"
+#include "partition.hpp"
 
 namespace dmih {
 
@@ -62,7 +63,7 @@ struct Image {
     std::shared_ptr<const void> owner;
     const uint8_t* data = nullptr;
     size_t size = 0;
-    const uint64_t* rows = nullptr;  // in id order
+    const uint64_t* rows = nullptr;  // in id order, their bits as codes have them
 };
 
 struct RangeResults {
@@ -99,6 +100,9 @@ public:
     void reset(const Control& control);
     // Everything into one segment with tables, however small.
     void compact(const Control& control);
+    // Puts bits where the partition, of codes of d bits, has them; null: as they come. What is here
+    // is built anew.
+    void repartition(std::shared_ptr<const Partition> partition, const Control& control);
 
     State state(const Control& control) const;
     // Nobody changes the index while the visit lasts.
@@ -122,6 +126,11 @@ public:
     void reconstruct(uint64_t n, const int64_t* ids, uint8_t* codes, const Control& control) const;
     void reconstruct_n(int64_t first, int64_t n, uint8_t* codes, const Control& control) const;
 
+    // Null: bits are as they come.
+    std::shared_ptr<const Partition> partition(const Control& control) const;
+
+    // Substring lengths of a part of n codes, as long as nothing has been learned.
+    std::vector<int> cuts_for(uint64_t n) const;
     // Substring lengths of the largest part with tables; empty where there is none.
     std::vector<int> cuts_in_use(const Control& control) const;
     MemoryUsage memory_usage(const Control& control) const;
@@ -168,10 +177,12 @@ private:
              const Control& control) const;
     FilteredParts filtered(const Filter* filter, uint64_t queries, const Workload& workload,
                            bool repeatable, const Control& control) const;
-    const uint64_t* row_of(uint64_t id) const;
+    void to_rows(const uint8_t* codes, uint64_t n, uint64_t* rows) const;
+    void code_of(uint64_t id, uint8_t* code) const;
 
     Options options_;
     int words_;
+    std::shared_ptr<const Partition> partition_;
     std::atomic<Engine> engine_{Engine::Planned};
     Gate gate_;
     int64_t* ntotal_ = nullptr;

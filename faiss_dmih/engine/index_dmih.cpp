@@ -8,6 +8,7 @@
 
 #include "selection.hpp"
 #include "stats.hpp"
+#include "training.hpp"
 
 namespace dmih {
 namespace {
@@ -89,7 +90,16 @@ IndexDMIH::IndexDMIH(Options options) : faiss::IndexBinary(options.d), engine_(s
     engine_.report_size_to(&ntotal);
 }
 
-void IndexDMIH::train(faiss::idx_t, const uint8_t*) {}  // nothing to learn: always trained
+void IndexDMIH::train(faiss::idx_t n, const uint8_t* x) {
+    const Options& options = engine_.options();
+    if (n <= 0 || options.mode == Mode::Scan) return;
+    guarded([&] {
+        const uint64_t size =
+            std::max(engine_.state(faiss_control()).size, static_cast<uint64_t>(n));
+        repartition(
+            learned_partition(n, x, d, size, engine_.cuts_for(size), !options.cuts.empty()));
+    });
+}
 
 void IndexDMIH::add(faiss::idx_t n, const uint8_t* x) {
     guarded([&] { engine_.add(static_cast<uint64_t>(n), x, faiss_control()); });
@@ -189,6 +199,14 @@ MemoryUsage IndexDMIH::memory_usage() const {
 
 std::vector<int> IndexDMIH::cuts() const {
     return engine_.cuts_in_use(faiss_control());
+}
+
+std::shared_ptr<const Partition> IndexDMIH::partition() const {
+    return engine_.partition(faiss_control());
+}
+
+void IndexDMIH::repartition(std::shared_ptr<const Partition> partition) {
+    guarded([&] { engine_.repartition(std::move(partition), faiss_control()); });
 }
 
 }  // namespace dmih

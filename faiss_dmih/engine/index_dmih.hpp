@@ -19,6 +19,7 @@ class IndexDMIH : public faiss::IndexBinary {
 public:
     explicit IndexDMIH(Options options);
 
+    // Learns which bits go into which table, and builds anew what is there.
     void train(faiss::idx_t n, const uint8_t* x) override;
     void add(faiss::idx_t n, const uint8_t* x) override;
     void search(faiss::idx_t n, const uint8_t* x, faiss::idx_t k, int32_t* distances,
@@ -44,6 +45,8 @@ public:
     void compact();
     MemoryUsage memory_usage() const;
     std::vector<int> cuts() const;
+    std::shared_ptr<const Partition> partition() const;
+    void repartition(std::shared_ptr<const Partition> partition);
     // After the engine has been filled from a file.
     void filled() { engine_.report_size_to(&ntotal); }
     Index& engine() { return engine_; }

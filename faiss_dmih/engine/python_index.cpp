@@ -1,53 +1,13 @@
-// Whatever runs with Python's lock here is written with plain references, without destructors: a
-// thread that with_gil stops for good must not touch Python on its way there.
+// Plain references throughout: see python_call.hpp.
 #include "python_index.hpp"
 
 #include <cstring>
 #include <new>
-#include <string>
 
-#include "gil.hpp"
+#include "python_call.hpp"
 
 namespace dmih {
 namespace {
-
-struct Error {
-    PyObject *type = nullptr, *value = nullptr, *trace = nullptr;
-
-    // Python's error, if there is one, is no longer set.
-    static Error take() {
-        Error error;
-        PyErr_Fetch(&error.type, &error.value, &error.trace);
-        return error;
-    }
-    explicit operator bool() const { return type != nullptr; }
-
-    void put_back() { PyErr_Restore(type, value, trace); }
-
-    void drop() {
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(trace);
-    }
-
-    // "TypeName: text"
-    std::string describe() {
-        PyErr_NormalizeException(&type, &value, &trace);
-        PyObject* const text = PyObject_Str(value);
-        const char* const utf8 = text != nullptr ? PyUnicode_AsUTF8(text) : nullptr;
-        if (utf8 == nullptr) PyErr_Clear();
-        std::string out = reinterpret_cast<PyTypeObject*>(type)->tp_name;
-        if (utf8 != nullptr && *utf8 != '\0') out += std::string(": ") + utf8;
-        Py_XDECREF(text);
-        return out;
-    }
-};
-
-PyObject* view(const void* data, size_t bytes) {
-    static char nothing;  // callers may pass null for no codes
-    char* const start = bytes != 0 ? static_cast<char*>(const_cast<void*>(data)) : &nothing;
-    return PyMemoryView_FromMemory(start, static_cast<Py_ssize_t>(bytes), PyBUF_READ);
-}
 
 // Copies an array, whose dtype and shape python_index.py has checked. Python's error may be set.
 void copy(PyObject* array, void* out) {
@@ -79,13 +39,8 @@ PythonIndex::PythonIndex(faiss::idx_t dim, int64_t key) : faiss::IndexBinary(dim
 // makes a tuple; it and `take` may set Python's error instead.
 template <class Arguments, class Take>
 void PythonIndex::call(const char* method, Arguments arguments, Take take) const {
-    // Otherwise the thread is FAISS's, and what it leaves set is never seen.
-    const bool error_is_seen = PyGILState_GetThisThreadState() != nullptr;
     const long long key = key_;  // the call may drop the last reference to this index
-    std::string failure;
-    with_gil([&] {
-        // Of another sub-index: FAISS's composites go on after a failure.
-        Error earlier = Error::take();
+    in_python([&] {
         PyObject* const module = PyImport_ImportModule("faiss_dmih.python_index");
         PyObject* const packed = module != nullptr ? arguments() : nullptr;
         PyObject* const answer =
@@ -99,20 +54,11 @@ void PythonIndex::call(const char* method, Arguments arguments, Take take) const
         Py_XDECREF(answer);
         Py_XDECREF(packed);
         Py_XDECREF(module);
-        if (Error error = Error::take()) {
-            failure = error.describe();
-            if (error_is_seen && !earlier)
-                error.put_back();
-            else
-                error.drop();
-        }
-        if (earlier) earlier.put_back();
     });
-    if (!failure.empty()) throw faiss::FaissException(failure);
 }
 
 PyObject* PythonIndex::codes(faiss::idx_t n, const uint8_t* x) const {
-    return view(x, static_cast<size_t>(n) * static_cast<size_t>(code_size));
+    return read_only_view(x, static_cast<size_t>(n) * static_cast<size_t>(code_size));
 }
 
 PyObject* PythonIndex::mask(const faiss::SearchParameters* params) const {
@@ -133,7 +79,8 @@ void PythonIndex::add_with_ids(faiss::idx_t n, const uint8_t* x, const faiss::id
     call(
         "add_with_ids",
         [&] {
-            PyObject* const ids = view(xids, static_cast<size_t>(n) * sizeof(faiss::idx_t));
+            PyObject* const ids =
+                read_only_view(xids, static_cast<size_t>(n) * sizeof(faiss::idx_t));
             return Py_BuildValue("(NN)", codes(n, x), ids);
         },
         [&](PyObject* answer) { done = answer == Py_True; });

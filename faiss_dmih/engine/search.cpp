@@ -29,9 +29,7 @@ struct Queries {
     Buffer<uint64_t> rows;
     std::vector<const uint64_t*> at;
 
-    Queries(const uint8_t* bytes, uint64_t n, int code_size, int words)
-        : rows(n * static_cast<size_t>(words)) {
-        bytes_to_rows(bytes, n, code_size, words, rows.data());
+    Queries(uint64_t n, int words) : rows(n * static_cast<size_t>(words)) {
         for (uint64_t i = 0; i < n; ++i) at.push_back(rows.data() + i * words);
     }
 };
@@ -250,7 +248,8 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         filtered(filter, std::min(nq, at_once), workload, max_codes > 0, control);
     for (uint64_t first = 0; first < nq; first += at_once) {
         const uint64_t n = std::min(at_once, nq - first);
-        const Queries rows(queries + first * code_size(), n, code_size(), words_);
+        Queries rows(n, words_);
+        to_rows(queries + first * code_size(), n, rows.rows.data());
         const size_t distances = static_cast<size_t>(options_.d) + 1;
         std::vector<uint32_t> histograms(n * distances, 0);
         std::vector<KnnCollector> collectors;
@@ -280,7 +279,7 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         if (I[i] < 0)
             std::memset(codes, 0xFF, bytes);
         else
-            std::memcpy(codes, row_of(static_cast<uint64_t>(I[i])), bytes);
+            code_of(static_cast<uint64_t>(I[i]), codes);
     }
 }
 
@@ -299,7 +298,8 @@ RangeResults Index::range_search(uint64_t nq, const uint8_t* queries, int radius
     std::vector<Answer> answers;
     for (uint64_t first = 0; first < nq; first += kQueriesAtOnce) {
         const uint64_t n = std::min(kQueriesAtOnce, nq - first);
-        const Queries rows(queries + first * code_size(), n, code_size(), words_);
+        Queries rows(n, words_);
+        to_rows(queries + first * code_size(), n, rows.rows.data());
         std::vector<RangeCollector> collectors(n, RangeCollector(bound));
         if (max_codes > 0)
             search_within(all, rows.at, max_codes, collectors, control);

@@ -43,6 +43,24 @@ bool is_sound(const Table& table, const Segment& segment, const Control& control
     return true;
 }
 
+// Null where none is there, or it makes no sense.
+std::shared_ptr<const Partition> partition_of(const Pieces& pieces, int d) {
+    Buffer<uint32_t> bits;
+    if (!pieces.get(tags::kPartition, 0, bits)) return nullptr;
+    const size_t order = static_cast<size_t>(d);
+    if (bits.size() < order || bits.size() > 2 * order) return nullptr;
+    const auto as_int = [](uint32_t value) { return static_cast<int>(std::min(value, 1u << 30)); };
+    std::vector<int> values(bits.size());
+    std::transform(bits.data(), bits.data() + bits.size(), values.begin(), as_int);
+    const auto cuts = values.begin() + d;
+    try {
+        return std::make_shared<const Partition>(std::vector<int>(values.begin(), cuts),
+                                                 std::vector<int>(cuts, values.end()));
+    } catch (const std::invalid_argument&) {
+        return nullptr;
+    }
+}
+
 }  // namespace
 
 Assembler::Assembler(const Contents& contents, const Pieces& pieces, bool mapped,
@@ -54,13 +72,23 @@ Assembler::Assembler(const Contents& contents, const Pieces& pieces, bool mapped
       pieces_(pieces),
       mapped_(mapped),
       control_(control),
-      codes_(std::make_shared<Buffer<uint64_t>>()) {
+      codes_(std::make_shared<Buffer<uint64_t>>()),
+      partitioned_(contents.version == kPartitioned) {
     pieces_.get(tags::kCodes, 0, *codes_);
+    if (partitioned_) partition_ = partition_of(pieces_, d_);
+}
+
+void Assembler::arrange_bits() {
+    change_order(nullptr, partition_.get(), codes_->data(), ntotal_, static_cast<int>(words_),
+                 control_);
 }
 
 Buffer<uint64_t> Assembler::rows(uint64_t first, uint64_t n) const {
-    return Buffer<uint64_t>(codes_, codes_->data() + first * words_,
-                            static_cast<size_t>(n) * words_);
+    Buffer<uint64_t> view(codes_, codes_->data() + first * words_, static_cast<size_t>(n) * words_);
+    if (!mapped_ || partition_ == nullptr) return view;
+    Buffer<uint64_t> out(std::as_const(view));
+    change_order(nullptr, partition_.get(), out.data(), n, static_cast<int>(words_), control_);
+    return out;
 }
 
 std::vector<PartEntry> Assembler::parts() const {
@@ -78,11 +106,19 @@ std::vector<PartEntry> Assembler::parts() const {
     return found;
 }
 
-std::unique_ptr<Segment> Assembler::plain(const PartEntry& part) const {
+std::unique_ptr<Segment> Assembler::empty(const PartEntry& part) const {
     auto out = std::make_unique<Segment>();
     out->base = static_cast<int64_t>(part.base);
-    out->n = out->built_for = out->slots = out->map.slots = part.n;
+    out->n = out->built_for = part.n;
+    out->slots = out->map.slots = part.slots;
     out->words = static_cast<int>(words_);
+    return out;
+}
+
+std::unique_ptr<Segment> Assembler::plain(const PartEntry& part) const {
+    PartEntry each_a_slot = part;
+    each_a_slot.slots = part.n;
+    std::unique_ptr<Segment> out = empty(each_a_slot);
     out->codes = rows(part.base, part.n);
     // In memory, a view keeps the codes of all segments: not for the sake of a few.
     if (!mapped_ && uint64_t{part.n} * 2 < ntotal_)
@@ -92,17 +128,20 @@ std::unique_ptr<Segment> Assembler::plain(const PartEntry& part) const {
 
 std::unique_ptr<Segment> Assembler::segment(const PartEntry& part, uint32_t number) const {
     std::unique_ptr<Segment> out;
+    const uint64_t words = part.slots * words_;
+    // Without it nobody knows which bit of a row is which.
+    if (mapped_ && partitioned_ && partition_ == nullptr) return nullptr;
     if ((part.has & kHasIds) == 0) {
         if (part.slots != part.n) return nullptr;
-        out = plain(part);
+        if (mapped_ && partitioned_) {
+            out = empty(part);
+            if (!pieces_.get(tags::kRows, number, 0, words, out->codes)) return nullptr;
+        } else {
+            out = plain(part);
+        }
     } else {
-        out = std::make_unique<Segment>();
-        out->base = static_cast<int64_t>(part.base);
-        out->n = out->built_for = part.n;
-        out->slots = out->map.slots = part.slots;
-        out->words = static_cast<int>(words_);
+        out = empty(part);
         if (!find_map(part, number, out->map)) return nullptr;
-        const uint64_t words = part.slots * words_;
         if (!(mapped_ ? pieces_.get(tags::kRows, number, 0, words, out->codes)
                       : gather(part, *out)))
             return nullptr;

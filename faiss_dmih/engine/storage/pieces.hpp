@@ -51,16 +51,23 @@ class Assembler {
 public:
     Assembler(const Contents& contents, const Pieces& pieces, bool mapped, const Control& control);
 
+    // Where it has the bits of rows; null: as codes have them.
+    const std::shared_ptr<const Partition>& partition() const { return partition_; }
+    // Makes the codes, which have been read, rows.
+    void arrange_bits();
     // As the file lists them. Empty where that makes no sense, and where there are none.
     std::vector<PartEntry> parts() const;
     // Null where anything is missing or wrong.
     std::unique_ptr<Segment> segment(const PartEntry& part, uint32_t number) const;
     // Of its codes alone, which are then searched by scans.
     std::unique_ptr<Segment> plain(const PartEntry& part) const;
-    // A view of the rows of n ids.
+    // The rows of n ids: a view, where the file has them.
     Buffer<uint64_t> rows(uint64_t first, uint64_t n) const;
+    // Of all ids, as they are in the file.
+    const uint64_t* codes() const { return codes_->data(); }
 
 private:
+    std::unique_ptr<Segment> empty(const PartEntry& part) const;
     bool gather(const PartEntry& part, Segment& out) const;
     bool find_map(const PartEntry& part, uint32_t number, IdMap& map) const;
     bool find_clusters(uint32_t number, Segment& out) const;
@@ -75,6 +82,8 @@ private:
     const bool mapped_;
     const Control& control_;
     std::shared_ptr<Buffer<uint64_t>> codes_;  // what views of them own
+    bool partitioned_;                         // whether it ought to have a partition
+    std::shared_ptr<const Partition> partition_;
 };
 
 }  // namespace dmih

@@ -330,7 +330,7 @@ PyObject* contents(PyObject*, PyObject* args) {
         }
         Py_DECREF(entry);
     }
-    return Py_BuildValue("(IisNNKN)", kFormatVersion, found.options.d, name_of(found.options.mode),
+    return Py_BuildValue("(IisNNKN)", found.version, found.options.d, name_of(found.options.mode),
                          cuts_of(found.options), budget_of(found.options),
                          static_cast<unsigned long long>(found.ntotal), sections);
 }

@@ -60,10 +60,10 @@ void check_header(const FileHeader& header, size_t got) {
     if (got < sizeof header)
         throw FormatError("the index is truncated: its header has 64 bytes, and there are " +
                           text(got));
-    if (header.version != kFormatVersion)
+    if (header.version != kFormatVersion && header.version != kPartitioned)
         throw FormatError("the index is of version " + text(header.version) +
-                          " of the format, expected " + text(kFormatVersion) +
-                          ": read it with the faiss_dmih that has written it");
+                          " of the format, expected " + text(kFormatVersion) + " or " +
+                          text(kPartitioned) + ": read it with the faiss_dmih that has written it");
     // Nothing that is allocated for the section table is larger than that.
     if (header.n_cuts > kMaxCuts || header.n_sections > kMaxSections)
         throw FormatError("the header of the index is damaged: " + text(header.n_cuts) +
@@ -125,8 +125,8 @@ void check_unused_bits(const Contents& contents, const Buffer<uint64_t>& rows) {
 // What a reader has a use for. Rows are made of the codes.
 bool is_wanted(const Tag& tag) {
     using namespace tags;
-    for (const Tag& wanted :
-         {kCodes, kParts, kIds, kLists, kCentres, kRings, kCuts, kOffsets, kSlots, kSigns, kSteps})
+    for (const Tag& wanted : {kCodes, kPartition, kParts, kIds, kLists, kCentres, kRings, kCuts,
+                              kOffsets, kSlots, kSigns, kSteps})
         if (tag == wanted) return true;
     return false;
 }
@@ -184,6 +184,7 @@ Contents Storage::read_contents(Source& source) {
           "it says that it has " + text(header.size) + " bytes, and there are " + text(there));
 
     Contents out;
+    out.version = header.version;
     out.ntotal = header.ntotal;
     out.size = header.size;
     out.header_bytes = sizeof header + rest;
@@ -216,8 +217,10 @@ uint32_t Storage::read(const Contents& contents, Source& source, Index& index,
     }
     walk.to(contents.size);
 
-    const Assembler assembler(contents, pieces, false, control);
+    Assembler assembler(contents, pieces, false, control);
     check_unused_bits(contents, assembler.rows(0, contents.ntotal));
+    assembler.arrange_bits();
+    index.partition_ = assembler.partition();
     const Options options = index.options_;
     // For what has to be built.
     index.options_.memory_budget =
@@ -258,10 +261,15 @@ uint32_t Storage::read(const Contents& contents, Source& source, Index& index,
 
 uint32_t Storage::map(const Contents& contents, Image image, Index& index) {
     Pieces pieces;
-    for (const SectionEntry& section : contents.sections)
-        pieces.put(section, image.owner, image.data + section.offset);
+    for (const SectionEntry& section : contents.sections) {
+        const uint8_t* const data = image.data + section.offset;
+        // Another order of bits would be an order, too: it is short, and is verified.
+        if (section.tag == tags::kPartition && crc32c(data, section.size) != section.crc) continue;
+        pieces.put(section, image.owner, data);
+    }
     const Control alone;
     const Assembler assembler(contents, pieces, true, alone);
+    index.partition_ = assembler.partition();
     uint64_t next = 0;
     uint32_t plain = 0;
     const std::vector<PartEntry> parts = assembler.parts();
@@ -278,7 +286,7 @@ uint32_t Storage::map(const Contents& contents, Image image, Index& index) {
     index.tail_size_ = static_cast<uint32_t>(contents.ntotal - next);
     index.tail_ = assembler.rows(next, index.tail_size_);
     plain += index.tail_size_ > kTail;
-    image.rows = assembler.rows(0, contents.ntotal).data();
+    image.rows = assembler.codes();
     index.image_ = std::move(image);
     return plain;
 }
@@ -290,6 +298,7 @@ uint32_t Storage::copy(const Index& index, Index& out, const Control& control) {
         const Contents contents = read_contents(source);
         return read(contents, source, out, control);
     }
+    out.partition_ = index.partition_;
     for (const auto& segment : index.segments_) {
         auto copy = std::make_unique<Segment>();
         copy->base = segment->base;

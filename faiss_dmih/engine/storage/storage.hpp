@@ -20,7 +20,9 @@ struct FormatError : std::invalid_argument {
     using std::invalid_argument::invalid_argument;
 };
 
-constexpr uint32_t kFormatVersion = 1;
+// Of files without a partition, and of those with one: who knows only the former would search rows
+// of the latter by queries whose bits are in another order.
+constexpr uint32_t kFormatVersion = 1, kPartitioned = 2;
 constexpr size_t kAlignment = 64;
 constexpr char kMagic[4] = {'I', 'B', 'D', 'M'};
 
@@ -36,7 +38,8 @@ namespace tags {
 constexpr Tag kCodes = tag_of("codes"), kParts = tag_of("parts"), kIds = tag_of("ids"),
               kLists = tag_of("lists"), kRows = tag_of("rows"), kCentres = tag_of("centres"),
               kRings = tag_of("rings"), kCuts = tag_of("cuts"), kOffsets = tag_of("offsets"),
-              kSlots = tag_of("slots"), kSigns = tag_of("signs"), kSteps = tag_of("steps");
+              kSlots = tag_of("slots"), kSigns = tag_of("signs"), kSteps = tag_of("steps"),
+              kPartition = tag_of("bits");
 }
 
 // The records of a file, as they lie in it.
@@ -76,6 +79,7 @@ static_assert(sizeof(StepEntry) == 8);
 
 // Header and section table, whose checksum was right.
 struct Contents {
+    uint32_t version = 0;
     Options options;
     uint64_t ntotal = 0, size = 0;
     std::vector<SectionEntry> sections;

@@ -79,30 +79,45 @@ private:
 }  // namespace
 
 // The sections of an index in memory, in the order in which they are written.
-static void lay_out(size_t words, uint64_t ntotal,
+static void lay_out(size_t words, uint64_t ntotal, const Partition* partition,
                     const std::vector<std::unique_ptr<Segment>>& segments,
                     const Buffer<uint64_t>& tail, uint32_t tail_size, const Control& control,
                     Layout& out) {
     out.add(tags::kCodes, 0, 0, ntotal * words * 8,
-            [&segments, &tail, tail_size, words, &control](const Visit& visit) {
+            [&segments, &tail, tail_size, words, partition, &control](const Visit& visit_codes) {
                 constexpr uint32_t kRows = 4096;
-                Buffer<uint64_t> rows(kRows * words);
+                Buffer<uint64_t> rows(kRows * words), codes(partition ? kRows * words : 0);
+                const auto visit = [&](const uint64_t* some, uint32_t n) {
+                    if (partition != nullptr) {
+                        std::copy_n(some, n * words, codes.data());
+                        change_order(partition, nullptr, codes.data(), n, static_cast<int>(words),
+                                     control);
+                        some = codes.data();
+                    }
+                    visit_codes(some, n * words * 8);
+                };
                 for (const auto& segment : segments) {
                     const Buffer<uint32_t> slot_of = slots_by_id(segment->map, segment->n, control);
                     for (uint32_t first = 0; first < segment->n; first += kRows) {
                         const uint32_t n = std::min(kRows, segment->n - first);
                         if (segment->map.ids.empty()) {
-                            visit(segment->codes.data() + first * words, n * words * 8);
+                            visit(segment->codes.data() + first * words, n);
                             continue;
                         }
                         for (uint32_t i = 0; i < n; ++i)
                             std::copy_n(segment->codes.data() + slot_of[first + i] * words, words,
                                         rows.data() + i * words);
-                        visit(rows.data(), n * words * 8);
+                        visit(rows.data(), n);
                     }
                 }
-                if (tail_size > 0) visit(tail.data(), tail_size * words * 8);
+                for (uint32_t first = 0; first < tail_size; first += kRows)
+                    visit(tail.data() + first * words, std::min(kRows, tail_size - first));
             });
+    if (partition != nullptr) {
+        std::vector<uint32_t> bits(partition->order().begin(), partition->order().end());
+        bits.insert(bits.end(), partition->cuts().begin(), partition->cuts().end());
+        out.add(tags::kPartition, 0, std::move(bits));
+    }
 
     std::vector<PartEntry> parts;
     for (const auto& s : segments) {
@@ -123,7 +138,7 @@ static void lay_out(size_t words, uint64_t ntotal,
         };
         array(tags::kIds, 0, s.map.ids);
         array(tags::kLists, 0, s.map.list_begin);
-        if (!s.map.ids.empty()) array(tags::kRows, 0, s.codes);
+        if (!s.map.ids.empty() || partition != nullptr) array(tags::kRows, 0, s.codes);
         if (s.clusters.size() > 0) {
             out.add(tags::kCentres, number, 0, s.clusters.centres(), s.clusters.size() * words);
             out.add(tags::kRings, number, s.clusters.rings());
@@ -167,8 +182,8 @@ uint64_t Storage::size_of(const Index& index, const Control& control) {
     const Gate::Visit visit(index.gate_, Gate::Visit::kShared, control);
     if (index.mapped()) return index.image_.size;
     Layout layout(index.options_.cuts.size());
-    lay_out(static_cast<size_t>(index.words_), index.size(), index.segments_, index.tail_,
-            index.tail_size_, control, layout);
+    lay_out(static_cast<size_t>(index.words_), index.size(), index.partition_.get(),
+            index.segments_, index.tail_, index.tail_size_, control, layout);
     return layout.place();
 }
 
@@ -183,12 +198,12 @@ void Storage::write(const Index& index, Sink& sink, const Control& control) {
     }
     const Options& options = index.options_;
     Layout layout(options.cuts.size());
-    lay_out(static_cast<size_t>(index.words_), index.size(), index.segments_, index.tail_,
-            index.tail_size_, control, layout);
+    lay_out(static_cast<size_t>(index.words_), index.size(), index.partition_.get(),
+            index.segments_, index.tail_, index.tail_size_, control, layout);
 
     FileHeader header{};
     std::memcpy(header.magic, kMagic, sizeof kMagic);
-    header.version = kFormatVersion;
+    header.version = index.partition_ == nullptr ? kFormatVersion : kPartitioned;
     header.size = layout.place();
     header.ntotal = index.size();
     header.d = static_cast<uint32_t>(options.d);
