@@ -46,7 +46,7 @@ public:
     // `count` ids of the slot may be answered (more than one when equal codes share it).
     void add(int distance, uint32_t part, uint32_t slot, uint64_t count) {
         if (distance > bound_) return;
-        if (found_.capacity() == 0) found_.reserve(kFirstFound);
+        if (found_.capacity() == 0) found_.reserve(std::clamp(k_, kFirstFound, kMostAtFirst));
         found_.emplace_back(distance, part, slot);
         histogram_[distance] += static_cast<uint32_t>(count);
         within_ += count;
@@ -95,7 +95,7 @@ public:
     }
 
 private:
-    static constexpr size_t kFirstFound = 16;
+    static constexpr uint64_t kFirstFound = 16, kMostAtFirst = 1024;
 
     void prune() {
         auto far = [this](const Found& f) { return f.distance() > bound_; };

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <numeric>
 #include <tuple>
@@ -54,6 +56,48 @@ struct FirstCodes {
     }
 };
 
+// How far the k-th nearest code of a part will be, about: told from codes spread over it. Where k
+// is large that is far less than what the nearest cluster can promise, and a code that is taken and
+// dropped later costs as much as comparing some hundred. A guess may be too low: then the query is
+// scanned again.
+class Guesser {
+public:
+    Guesser(const Part& part, uint64_t k) : part_(part) {
+        constexpr uint32_t kNearest = 64;  // of the k nearest, so many in the sample
+        constexpr uint32_t kWorthwhile = 8;
+        if (k == 0 || part.filter != nullptr || part.slots < kFewCodes) return;
+        runs_ = static_cast<uint32_t>(uint64_t{part.slots} * kNearest / k / kRun) + 1;
+        if (runs_ > part.slots / kRun / kWorthwhile) {
+            runs_ = 0;
+            return;
+        }
+        const double share = double(runs_) * kRun / part.slots;
+        const double expected = share * static_cast<double>(k);
+        // Neighbours in a run are alike: as if of three codes one counted.
+        rank_ = static_cast<int>(expected + 3 * std::sqrt(3 * expected)) + 1;
+    }
+
+    bool guesses() const { return runs_ > 0; }
+
+    int operator()(const uint64_t* query) const {
+        std::vector<uint16_t> distance(size_t{runs_} * kRun);
+        for (uint32_t r = 0; r < runs_; ++r) {
+            const uint64_t at = uint64_t{r} * (part_.slots - kRun) / runs_;
+            simd::active().distances(part_.code(static_cast<uint32_t>(at)), kRun, part_.words,
+                                     query, &distance[size_t{r} * kRun]);
+        }
+        return simd::active().kth_smallest(distance.data(), static_cast<int>(distance.size()),
+                                           rank_);
+    }
+
+private:
+    static constexpr uint32_t kRun = 16;
+
+    const Part& part_;
+    uint32_t runs_ = 0;
+    int rank_ = 0;
+};
+
 // One call of scan(): what its tasks have in common.
 template <class Collector>
 class Scan {
@@ -67,10 +111,13 @@ public:
           kernels_(simd::active()),
           costs_(scan_costs(part.words)),
           block_(64u * static_cast<uint32_t>(kernels_.lanes)),
-          clusters_(part.clusters()) {}
+          clusters_(part.clusters()),
+          most_(queries.size(), kNoGuess) {}
 
-    void run() {
+    // `guessing`: may miss codes of some queries. Returns which.
+    std::vector<size_t> run(bool guessing) {
         if (clusters_ != nullptr) approach();
+        if (guessing) guess();
         const size_t nq = queries_.size();
         const size_t threads = static_cast<size_t>(std::max(control_.threads(), 1));
         const bool folding = costs_.folding_pays(nq);
@@ -80,9 +127,15 @@ public:
         else
             share_codes(folding, threads);
         stats().scanned.fetch_add(visited_.load(), std::memory_order_relaxed);
+        std::vector<size_t> missed;
+        for (size_t q = 0; q < nq; ++q)
+            if (bound_of(*collectors_[q]) > most_[q]) missed.push_back(q);
+        return missed;
     }
 
 private:
+    static constexpr int32_t kNoGuess = std::numeric_limits<int32_t>::max();
+
     // Queries [first, first + n) with the collectors that a task fills for them.
     struct Batch {
         size_t first, n;
@@ -157,11 +210,18 @@ private:
         });
     }
 
+    // Codes farther than most_[q] are left out.
+    void guess() {
+        const Guesser guesser(part_, collectors_.front()->k());
+        if (!guesser.guesses()) return;
+        parallel_for(control_, queries_.size(), [&](size_t q) { most_[q] = guesser(queries_[q]); });
+    }
+
     void first_bound(size_t q, const uint16_t* to_centre) {
         const uint64_t k = collectors_[q]->k();
         const FirstCodes first(part_, to_centre, k);
         if (part_.filter != nullptr) {
-            scan_rows(queries_[q], *collectors_[q], first.begin, first.end);
+            scan_rows(q, *collectors_[q], first.begin, first.end);
             collectors_[q]->forget(part_.number, [&](uint32_t slot) { return part_.count(slot); });
             return;
         }
@@ -180,15 +240,20 @@ private:
         if (ids > 0) collector.add(distance, part_.number, slot, ids);
     }
 
-    void scan_rows(const uint64_t* query, Collector& collector, uint32_t begin, uint32_t end) {
+    // The same for query q, as far as it is scanned.
+    int bound_of(size_t q, const Collector& collector) const {
+        return std::min(bound_of(collector), most_[q]);
+    }
+
+    void scan_rows(size_t q, Collector& collector, uint32_t begin, uint32_t end) {
         uint32_t index[kRowChunk];
         uint16_t distance[kRowChunk];
         // While nothing is known everything is a hit: look at a few first.
         uint32_t chunk = collector.full() ? kRowChunk : kRowChunk / 16;
         for (uint32_t at = begin, n; at < end; at += n, chunk = std::min(2 * chunk, kRowChunk)) {
             n = std::min(chunk, end - at);
-            const int found = kernels_.rows(part_.code(at), static_cast<int>(n), part_.words, query,
-                                            bound_of(collector), index, distance);
+            const int found = kernels_.rows(part_.code(at), static_cast<int>(n), part_.words,
+                                            queries_[q], bound_of(q, collector), index, distance);
             for (int i = 0; i < found; ++i) hit(collector, distance[i], at + index[i]);
             control_.poll();
         }
@@ -197,15 +262,15 @@ private:
 
     // Query by query, nearest clusters first, so that the bound falls early.
     void rows(const Batch& batch, uint32_t begin, uint32_t end) {
-        for (size_t q = 0; q < batch.n; ++q) {
-            const uint64_t* query = queries_[batch.first + q];
-            Collector& collector = *batch.collectors[q];
+        for (size_t i = 0; i < batch.n; ++i) {
+            const size_t q = batch.first + i;
+            Collector& collector = *batch.collectors[i];
             if (clusters_ == nullptr) {
-                scan_rows(query, collector, begin, end);
+                scan_rows(q, collector, begin, end);
                 continue;
             }
             const uint32_t count = clusters_->size();
-            const uint16_t* distance = to_centre_.data() + batch.first + q;
+            const uint16_t* distance = to_centre_.data() + q;
             const size_t stride = queries_.size();
             std::vector<uint32_t> order(count);
             std::iota(order.begin(), order.end(), 0u);
@@ -213,10 +278,9 @@ private:
                 return distance[a * stride] < distance[b * stride];
             });
             for (uint32_t c : order) {
-                const int h = distance[c * stride];
-                const auto [low, high] =
-                    clusters_->range(c, h - collector.bound(), h + collector.bound());
-                scan_rows(query, collector, std::max(low, begin), std::min(high, end));
+                const int h = distance[c * stride], bound = std::min(collector.bound(), most_[q]);
+                const auto [low, high] = clusters_->range(c, h - bound, h + bound);
+                scan_rows(q, collector, std::max(low, begin), std::min(high, end));
             }
         }
     }
@@ -259,7 +323,7 @@ private:
                         list.push_back(static_cast<uint32_t>(i * 64 + __builtin_ctzll(left)));
                 if (!costs_.folding_pays(list.size())) {
                     for (uint32_t q : list) {
-                        scan_rows(queries_[batch.first + q], *batch.collectors[q], at, at + n);
+                        scan_rows(batch.first + q, *batch.collectors[q], at, at + n);
                         renew_bound(state, q);
                     }
                     continue;
@@ -298,7 +362,7 @@ private:
     };
 
     void renew_bound(Fold& state, size_t q) const {
-        state.bound[q] = bound_of(*state.batch.collectors[q]);
+        state.bound[q] = bound_of(state.batch.first + q, *state.batch.collectors[q]);
         state.bound16[q] = static_cast<uint16_t>(std::max(state.bound[q], 0));
     }
 
@@ -383,6 +447,7 @@ private:
     const ScanCosts& costs_;
     const uint32_t block_;
     const Clusters* clusters_;
+    std::vector<int32_t> most_;
     Buffer<uint16_t> to_centre_;  // [centre][query]
     std::atomic<uint64_t> visited_{0};
 };
@@ -393,7 +458,17 @@ template <class Collector>
 void scan(const Part& part, const std::vector<const uint64_t*>& queries,
           const std::vector<Collector*>& collectors, const Control& control) {
     if (queries.empty() || part.slots == 0) return;
-    Scan<Collector>(part, queries, collectors, control).run();
+    const std::vector<size_t> missed =
+        Scan<Collector>(part, queries, collectors, control).run(Collector::kLearns);
+    if (missed.empty()) return;
+    std::vector<const uint64_t*> again;
+    std::vector<Collector*> their_collectors;
+    for (size_t q : missed) {
+        collectors[q]->forget(part.number, [&](uint32_t slot) { return part.count(slot); });
+        again.push_back(queries[q]);
+        their_collectors.push_back(collectors[q]);
+    }
+    Scan<Collector>(part, again, their_collectors, control).run(false);
 }
 
 template <class Collector>

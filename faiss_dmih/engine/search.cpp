@@ -15,6 +15,7 @@
 #include "probe.hpp"
 #include "scan.hpp"
 #include "scan_costs.hpp"
+#include "sort.hpp"
 #include "stats.hpp"
 
 namespace dmih {
@@ -35,10 +36,11 @@ struct Queries {
 };
 
 // The answers of one query, (distance, id) ascending. Codes nearer than the k-th are fewer than k;
-// of those tied with it each slot offers its smallest ids, the smallest of all win. `order` is
-// scratch.
+// of those tied with it each slot offers its smallest ids, the smallest of all win. `order` and
+// `sorting` are scratch.
 void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t ntotal, uint64_t k,
-               int32_t* D, int64_t* I, std::vector<uint64_t>& order) {
+               int32_t* D, int64_t* I, std::vector<uint64_t>& order,
+               std::vector<uint64_t>& sorting) {
     constexpr int kIdBits = 32;  // an index has fewer than 2^32 codes
     order.clear();
     const std::vector<Found>& found = collector.found();
@@ -59,7 +61,8 @@ void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t
     const size_t answers = std::min<uint64_t>(order.size(), k);
     const auto kth = order.begin() + static_cast<std::ptrdiff_t>(answers);
     if (kth < order.end()) std::nth_element(order.begin(), kth, order.end());
-    std::sort(order.begin(), kth);
+    order.resize(answers);
+    sort_keys(order, sorting);
     for (size_t i = 0; i < k; ++i) {
         const bool real = i < answers;
         D[i] =
@@ -263,12 +266,12 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         const Timed timed(stats().answer_ns);
         constexpr size_t kGroup = 64;
         parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
-            std::vector<uint64_t> order;
+            std::vector<uint64_t> order, sorting;
             for (size_t q = g * kGroup; q < std::min<size_t>(n, (g + 1) * kGroup); ++q) {
                 control.poll();
                 const size_t out = (first + q) * static_cast<size_t>(k);
                 write_knn(collectors[q], all.parts, size(), static_cast<uint64_t>(k), D + out,
-                          I + out, order);
+                          I + out, order, sorting);
             }
         });
     }

@@ -7,7 +7,7 @@
 namespace dmih::simd {
 namespace {
 
-struct Avx2 {
+struct Avx2 : Plain<Avx2, 4> {
     using reg = __m256i;
     static constexpr int lanes = 4;
     static const reg* at(const void* p) { return static_cast<const reg*>(p); }

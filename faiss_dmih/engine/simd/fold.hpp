@@ -24,14 +24,16 @@
 // Xeon of 2.5 GHz (Cascade Lake), 2026-11-22: docs/algorithm.md, section 3.
 #pragma once
 
-#include <cstring>
-
 #include "kernels.hpp"
 
 // The adders are straight-line code only if every call below is inlined.
 #define DMIH_INLINE __attribute__((always_inline)) inline
 
 namespace dmih::simd {
+
+// Of each 2J bits the low ones.
+template <int J>
+inline constexpr uint64_t kLowBits = ~0ull / ((1ull << J) + 1);
 
 // Bit i of s as a whole word, for all s < 64: the running planes' start is loaded, not computed.
 struct StartPlanes {
@@ -43,9 +45,45 @@ struct StartPlanes {
 };
 inline constexpr StartPlanes kStartPlanes;
 
+// What every register can do by its bit operations; D is the type derived from it, R its register.
+template <class D, int kLanes>
+struct Plain {
+    static constexpr int kSplit = 1;  // words of a code that `split` takes at once, at most
+
+    // rows[w] are words w, below n, of 64 * lanes codes of `words` words.
+    static void split(const uint64_t* codes, int words, int n, uint64_t (*rows)[64 * kLanes]) {
+        for (int w = 0; w < n; ++w)
+            for (int i = 0; i < 64 * kLanes; ++i) rows[w][i] = codes[size_t(i) * words + w];
+    }
+
+    // The bits of each 2J that are J apart: the high ones of a against the low ones of b.
+    template <int J, class R>
+    DMIH_INLINE static void exchange(R& a, R& b) {
+        const R t = D::and_(D::xor_(D::template shr<J>(a), b), D::broadcast(kLowBits<J>));
+        a = D::xor_(a, D::template shl<J>(t));
+        b = D::xor_(b, t);
+    }
+
+    // The planes of a triple: the sum and its complement; the majorities, of a complemented where
+    // v has bit 0, of b where it has bit 1, of c where it has bit 2.
+    template <class R>
+    DMIH_INLINE static void triple(R a, R b, R c, R (&plane)[kPlanesPerTriple]) {
+        const R ones = D::broadcast(~0ull);
+        const R na = D::xor_(a, ones), nb = D::xor_(b, ones), nc = D::xor_(c, ones);
+        R* const maj = plane + 2;
+        D::full_add(a, b, c, plane[0], maj[0]);
+        plane[1] = D::xor_(plane[0], ones);
+        maj[1] = D::majority(na, b, c);
+        maj[2] = D::majority(a, nb, c);
+        maj[4] = D::majority(a, b, nc);
+        // That of complements is the complement of the majority.
+        for (int v : {0, 1, 2, 4}) maj[7 - v] = D::xor_(maj[v], ones);
+    }
+};
+
 // V: a register type with an internal name in each instruction set's file, so that nothing here is
 // shared between files compiled with different flags. It has lanes, load, store, full_add, and the
-// bit operations used below.
+// bit operations used below; `exchange`, `split` and `triple` if it can do better than Plain does.
 template <class V>
 struct Fold {
     using R = typename V::reg;
@@ -54,29 +92,18 @@ struct Fold {
     // 64 x 64 bit transpose in every lane (Hacker's Delight 7-3): row r, bit i <-> row i, bit r.
     // Six steps exchange blocks of 32, 16, .. 1 bits between rows as far apart; three at a time on
     // eight rows in registers, so that everything is loaded and stored twice instead of six times.
-    template <int J>
-    DMIH_INLINE static void exchange(R& a, R& b) {
-        constexpr uint64_t kLow[6] = {0x5555555555555555ull, 0x3333333333333333ull,
-                                      0x0F0F0F0F0F0F0F0Full, 0x00FF00FF00FF00FFull,
-                                      0x0000FFFF0000FFFFull, 0x00000000FFFFFFFFull};
-        const R t =
-            V::and_(V::xor_(V::template shr<J>(a), b), V::broadcast(kLow[__builtin_ctz(J)]));
-        a = V::xor_(a, V::template shl<J>(t));
-        b = V::xor_(b, t);
-    }
-
     // x[i] is row base + i * kStride.
     template <int kStride>
     DMIH_INLINE static void exchange_eight(R (&x)[8]) {
-        for (int i = 0; i < 4; ++i) exchange<4 * kStride>(x[i], x[i + 4]);
-        for (int i : {0, 1, 4, 5}) exchange<2 * kStride>(x[i], x[i + 2]);
-        for (int i = 0; i < 8; i += 2) exchange<kStride>(x[i], x[i + 1]);
+        for (int i = 0; i < 4; ++i) V::template exchange<4 * kStride>(x[i], x[i + 4]);
+        for (int i : {0, 1, 4, 5}) V::template exchange<2 * kStride>(x[i], x[i + 2]);
+        for (int i = 0; i < 8; i += 2) V::template exchange<kStride>(x[i], x[i + 1]);
     }
 
-    static void transpose(uint64_t* rows) {
+    static void transpose(const uint64_t* codes, uint64_t* rows) {
         R x[8];
         for (int base = 0; base < 8; ++base) {
-            for (int i = 0; i < 8; ++i) x[i] = V::load(rows + (base + 8 * i) * V::lanes);
+            for (int i = 0; i < 8; ++i) x[i] = V::load_unaligned(codes + (base + 8 * i) * V::lanes);
             exchange_eight<8>(x);
             for (int i = 0; i < 8; ++i) V::store(rows + (base + 8 * i) * V::lanes, x[i]);
         }
@@ -88,38 +115,28 @@ struct Fold {
     }
 
     static void make_planes(const uint64_t* codes, int words, uint64_t* planes) {
-        alignas(64) uint64_t rows[64 * V::lanes];
-        for (int w = 0; w < words; ++w) {
-            if (words == 1)
-                std::memcpy(rows, codes, sizeof(rows));
-            else
-                for (int i = 0; i < 64 * V::lanes; ++i) rows[i] = codes[size_t(i) * words + w];
-            transpose(rows);
-            uint64_t* out = planes + size_t(w) * kPlanesPerWord * V::lanes;
-            const R ones = V::broadcast(~0ull);
-            for (int t = 0; t < kTriples; ++t) {
-                const R a = V::load(rows + (3 * t) * V::lanes);
-                const R b = V::load(rows + (3 * t + 1) * V::lanes);
-                const R c = V::load(rows + (3 * t + 2) * V::lanes);
-                const R na = V::xor_(a, ones), nb = V::xor_(b, ones), nc = V::xor_(c, ones);
-                R sum, maj[8];
-                V::full_add(a, b, c, sum, maj[0]);
-                maj[1] = V::majority(na, b, c);
-                maj[2] = V::majority(a, nb, c);
-                maj[4] = V::majority(a, b, nc);
-                for (int v = 0; v < 4; ++v) {  // majority of complements: complement of majority
-                    const int u = v == 3 ? 4 : v;
-                    maj[7 - u] = V::xor_(maj[u], ones);
-                }
-                V::store(out, sum);
-                V::store(out + V::lanes, V::xor_(sum, ones));
-                for (int v = 0; v < 8; ++v) V::store(out + (2 + v) * V::lanes, maj[v]);
-                out += kPlanesPerTriple * V::lanes;
-            }
-            const R last = V::load(rows + 63 * V::lanes);
-            V::store(out, last);
-            V::store(out + V::lanes, V::xor_(last, ones));
+        alignas(64) uint64_t rows[V::kSplit][64 * V::lanes];
+        for (int first = 0; first < words; first += V::kSplit) {
+            const int n = words - first < V::kSplit ? words - first : V::kSplit;
+            if (words > 1) V::split(codes + first, words, n, rows);
+            for (int w = 0; w < n; ++w)
+                planes_of(words > 1 ? rows[w] : codes, rows[w],
+                          planes + size_t(first + w) * kPlanesPerWord * V::lanes);
         }
+    }
+
+    // Of one word of each code; `rows`, which may be where they are, is scratch.
+    static void planes_of(const uint64_t* codes, uint64_t* rows, uint64_t* out) {
+        transpose(codes, rows);
+        for (int t = 0; t < kTriples; ++t, out += kPlanesPerTriple * V::lanes) {
+            R plane[kPlanesPerTriple];
+            V::triple(V::load(rows + (3 * t) * V::lanes), V::load(rows + (3 * t + 1) * V::lanes),
+                      V::load(rows + (3 * t + 2) * V::lanes), plane);
+            for (int p = 0; p < kPlanesPerTriple; ++p) V::store(out + p * V::lanes, plane[p]);
+        }
+        const R last = V::load(rows + 63 * V::lanes);
+        V::store(out, last);
+        V::store(out + V::lanes, V::xor_(last, V::broadcast(~0ull)));
     }
 
     // Independent chains, enough to hide the latency of each.

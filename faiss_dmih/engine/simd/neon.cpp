@@ -8,7 +8,7 @@
 namespace dmih::simd {
 namespace {
 
-struct Neon {
+struct Neon : Plain<Neon, 2> {
     using reg = uint64x2_t;
     static constexpr int lanes = 2;
     static reg load(const uint64_t* p) { return vld1q_u64(p); }

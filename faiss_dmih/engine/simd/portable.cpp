@@ -5,7 +5,7 @@
 namespace dmih::simd {
 namespace {
 
-struct Generic {
+struct Generic : Plain<Generic, 2> {
     using reg = uint64_t __attribute__((vector_size(16)));
     static constexpr int lanes = 2;
     static reg load(const uint64_t* p) { return *reinterpret_cast<const reg*>(p); }
