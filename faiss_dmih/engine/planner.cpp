@@ -101,17 +101,30 @@ ProbeLimits Planner::longer_than(size_t best) const {
     return out;
 }
 
-bool Planner::asks_what_to_expect() const {
-    constexpr uint32_t kNowAndThen = 64;
-    return known_.scan_ns.load(std::memory_order_relaxed) <= 0 &&
-           known_.batches.fetch_add(1, std::memory_order_relaxed) % kNowAndThen == 0;
+bool Planner::asks_for_shares(const std::vector<Probed>& sample) const {
+    // Where probing is far cheaper, or nothing but waste, the answer would change nothing.
+    constexpr double kContested = 1.0 / 8;
+    if (known_.scan_ns.load(std::memory_order_relaxed) <= 0) return true;
+    double spent = 0;
+    size_t done = 0;
+    for (const Probed& probed : sample) {
+        spent += query_ns_ + probed.spent * item_ns_;
+        done += probed.done;
+    }
+    return done > 0 && spent > kContested * scan_ns_ * static_cast<double>(sample.size());
 }
 
-void Planner::expect_scan(double share) {
+void Planner::expect_scans(const std::vector<double>& shares) {
     // Blocks are needed for a few of their codes, and first bounds, lists and hits take time too.
     constexpr double kBlocks = 1.4, kBeside = 0.15;
-    scan_ns_ = (kBeside + kBlocks * share) * model_ns_;
-    known_.expected.store(static_cast<float>(scan_ns_), std::memory_order_relaxed);
+    const double factor = known_.scan_factor.load(std::memory_order_relaxed);
+    double sum = 0;
+    for (double share : shares) {
+        scan_of_.push_back((factor > 0 ? factor : 1) * (kBeside + kBlocks * share) * model_ns_);
+        sum += scan_of_.back();
+    }
+    known_.expected.store(static_cast<float>(sum / static_cast<double>(shares.size())),
+                          std::memory_order_relaxed);
 }
 
 bool Planner::finishes(const Probed& probed, double look) const {
@@ -119,25 +132,52 @@ bool Planner::finishes(const Probed& probed, double look) const {
 }
 
 // Of a query that was allowed the longest look, had it been allowed this one.
-double Planner::cost(const Probed& probed, double look) const {
+double Planner::cost(const Probed& probed, double look, double scan_ns) const {
     const double spent = probed.spent > 0 ? query_ns_ + probed.spent * item_ns_ : 0;
-    if (probed.undecided * item_ns_ <= look * scan_ns_) return spent + (probed.done ? 0 : scan_ns_);
-    return std::min(spent, look * scan_ns_) + scan_ns_;
+    if (probed.undecided * item_ns_ <= look * scan_ns_) return spent + (probed.done ? 0 : scan_ns);
+    return std::min(spent, look * scan_ns_) + scan_ns;
 }
 
-ProbeLimits Planner::best_look(const std::vector<Probed>& sample, size_t looks) {
+std::optional<ProbeLimits> Planner::best_look(const std::vector<Probed>& sample, size_t looks) {
     const double queries = static_cast<double>(queries_), all = static_cast<double>(sample.size());
     const auto scanned = [&](size_t i) {
         return static_cast<double>(
             std::count_if(sample.begin(), sample.end(),
                           [&](const Probed& probed) { return !finishes(probed, kLooks[i]); }));
     };
-    const size_t best = cheapest(looks, [&](size_t i) {
+    // The fewer queries need a block, the dearer it is for each; that is not in the estimates.
+    constexpr double kMixed = 1.1;
+    const auto cost_of = [&](size_t i) {
         double sum = 0;
-        for (const Probed& probed : sample) sum += cost(probed, kLooks[i]);
-        return sum / all * queries + (scanned(i) > 0 ? shared_ns_ : 0);
-    });
-    known_.best.store(static_cast<uint32_t>(best), std::memory_order_relaxed);
+        for (size_t q = 0; q < sample.size(); ++q) sum += cost(sample[q], kLooks[i], scan_of(q));
+        const bool mixed = scanned(i) > 0 && scanned(i) < all;
+        return (mixed ? kMixed : 1) * sum / all * queries + (scanned(i) > 0 ? shared_ns_ : 0);
+    };
+    const size_t best = cheapest(looks, cost_of);
+    double scanning = shared_ns_;
+    for (size_t q = 0; q < sample.size(); ++q) scanning += scan_of(q) / all * queries;
+    // What scans cost is an estimate until there has been one, or was measured in a pause of the
+    // machine, and may well be less: now and then it is tried.
+    constexpr double kWorthTrying = 2;
+    constexpr uint32_t kNowAndThen = 32;
+    const bool tries = known_.scan_ns.load(std::memory_order_relaxed) <= 0 ||
+                       known_.batches.load(std::memory_order_relaxed) % kNowAndThen == 0;
+    const bool probes = scanning > cost_of(best);
+    known_.best.store(probes ? static_cast<uint32_t>(best) : 0, std::memory_order_relaxed);
+    const auto expect = [&](auto is_left) {
+        double sum = 0, count = 0;
+        for (size_t q = 0; q < sample.size(); ++q) {
+            if (!is_left(sample[q])) continue;
+            sum += scan_of(q);
+            ++count;
+        }
+        if (count > 0 && !scan_of_.empty()) left_ns_ = sum / count;
+    };
+    if (!probes || (tries && scanning < kWorthTrying * cost_of(best))) {
+        expect([](const Probed&) { return true; });
+        return std::nullopt;
+    }
+    expect([&](const Probed& probed) { return !finishes(probed, kLooks[best]); });
     // The fewer are left to scan, the more of what is shared falls to each.
     const double left = queries * (scanned(best) + 1) / (all + 1);
     return limits(kLooks[best], scan_ns_ + shared_ns_ / left);
@@ -153,7 +193,8 @@ ProbeLimits Planner::next_look() {
 
 void Planner::learn(const Probed& probed, size_t looks) {
     const double weight = weight_of_next(known_.looks, 16);
-    for (size_t i = 0; i < looks; ++i) mix(known_.look_ns[i], cost(probed, kLooks[i]), weight);
+    for (size_t i = 0; i < looks; ++i)
+        mix(known_.look_ns[i], cost(probed, kLooks[i], scan_ns_), weight);
 }
 
 void Planner::learn_probe(double items, double ns) {
@@ -184,8 +225,16 @@ void Planner::learn_scan(size_t queries, double ns) {
     // A few that probing gave up are the hard ones: they tell little of the others.
     const double share = static_cast<double>(queries) / static_cast<double>(queries_);
     const double weight = large_ ? share * share / 4 : 1.0 / 4;
+    if (left_ns_ > 0) {
+        const double factor = known_.scan_factor.load(std::memory_order_relaxed);
+        const double off = std::clamp(of_one / left_ns_, 0.25, 4.0);
+        mix(known_.scan_factor, (factor > 0 ? factor : 1) * off, share / 4);
+    }
+    // Nothing but a scan itself makes it faster.
+    constexpr double kFaster = 3;
     if (old > 0 || share > 0.5 || !large_)
-        mix(known_.scan_ns, old > 0 ? std::min(of_one, 4 * old) : of_one, weight);
+        mix(known_.scan_ns, old > 0 ? std::min(of_one, 4 * old) : of_one,
+            of_one < old ? kFaster * weight : weight);
 }
 
 }  // namespace dmih

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace dmih {
@@ -38,9 +39,10 @@ constexpr std::array<double, 7> kLooks{0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2, 1
 
 // Running means over recent queries, in nanoseconds of one thread; 0 while nothing is known.
 struct Experience {
-    std::atomic<float> scan_ns{0};     // a scan of the segment, without what queries share
-    std::atomic<float> expected{0};    // the same, while nothing is known of it
-    std::atomic<uint32_t> batches{0};  // large ones
+    std::atomic<float> scan_ns{0};      // a scan of the segment, without what queries share
+    std::atomic<float> expected{0};     // the same, while nothing is known of it
+    std::atomic<float> scan_factor{0};  // how much more than its share of the codes tells
+    std::atomic<uint32_t> batches{0};   // large ones
     // A probe: items spent, time, items squared, items times time. Its first items are the dearest
     // (nothing is in the caches), so what an item costs is the slope of a line through the probes
     // seen, not their mean: most of them may have been short looks.
@@ -89,14 +91,22 @@ public:
 
     bool large() const { return large_; }
     // A large batch: first for its sample, then, with what the sample has come to, for the rest.
+    // Where looking has been of no use, only one batch in some has a sample.
+    bool samples() {
+        constexpr uint32_t kNowAndThen = 4;
+        const uint32_t number = known_.batches.fetch_add(1, std::memory_order_relaxed);
+        return number % kNowAndThen == 0 || known_.best.load(std::memory_order_relaxed) > 0;
+    }
     ProbeLimits longest_look() const {
         return longer_than(known_.best.load(std::memory_order_relaxed));
     }
-    // For want of experience: what share of the codes a scan looks at, and whether that is to be
-    // found out now. It is kept, and asked for again now and then, since finding out takes time.
-    bool asks_what_to_expect() const;
-    void expect_scan(double share);
-    ProbeLimits best_look(const std::vector<Probed>& sample, size_t looks);
+    // What share of the codes a scan of each of the sample would look at, and whether that is worth
+    // finding out. Queries that probing gives up are the hard ones, for a scan too: what these have
+    // cost says nothing of the others.
+    bool asks_for_shares(const std::vector<Probed>& sample) const;
+    void expect_scans(const std::vector<double>& shares);
+    // How far the rest may look; nothing: all of it is to be scanned.
+    std::optional<ProbeLimits> best_look(const std::vector<Probed>& sample, size_t looks);
     // Otherwise: for the next query, and what it has come to.
     ProbeLimits next_look();
     void learn(const Probed& probed, size_t looks);
@@ -113,7 +123,8 @@ private:
     ProbeLimits limits(double look, double scan_ns) const;
     ProbeLimits longer_than(size_t best) const;
     bool finishes(const Probed& probed, double look) const;
-    double cost(const Probed& probed, double look) const;
+    double cost(const Probed& probed, double look, double scan_ns) const;
+    double scan_of(size_t i) const { return scan_of_.empty() ? scan_ns_ : scan_of_[i]; }
 
     Experience& known_;
     bool large_;
@@ -122,6 +133,8 @@ private:
     double shared_ns_;               // of a scan, for all its queries: the planes
     double scan_ns_, model_ns_;      // for each of them; the latter if nothing is ruled out
     double item_ns_, query_ns_ = 0;  // a probe costs query_ns_ + items * item_ns_
+    std::vector<double> scan_of_;    // of each query of the sample; empty: nothing special
+    double left_ns_ = 0;             // what scanning is expected to take of those left for it
 };
 
 }  // namespace dmih

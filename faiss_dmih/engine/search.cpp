@@ -93,6 +93,8 @@ struct ProbePass {
             probe(all, nullptr, [] { return ProbeLimits{}; }, left);
         } else if (!planner->large()) {
             probe(all, planner, [&] { return planner->next_look(); }, left);
+        } else if (!planner->samples()) {
+            left = all;
         } else {
             // The sample is spread over the batch.
             const size_t stride = all.size() / Planner::kSample;
@@ -101,13 +103,17 @@ struct ProbePass {
             const ProbeLimits longest = planner->longest_look();
             const std::vector<Probed> probed =
                 probe(sample, planner, [&] { return longest; }, left);
-            if (planner->asks_what_to_expect()) {
-                double share = 0;
-                for (size_t q : sample) share += expected_share(part, queries[q], collectors[q]);
-                planner->expect_scan(share / static_cast<double>(sample.size()));
+            if (planner->asks_for_shares(probed)) {
+                std::vector<double> shares;
+                for (size_t q : sample)
+                    shares.push_back(expected_share(part, queries[q], collectors[q]));
+                planner->expect_scans(shares);
             }
-            const ProbeLimits best = planner->best_look(probed, longest.tells_of);
-            probe(rest, planner, [&] { return best; }, left);
+            const std::optional<ProbeLimits> best = planner->best_look(probed, longest.tells_of);
+            if (best)
+                probe(rest, planner, [&] { return *best; }, left);
+            else
+                left.insert(left.end(), rest.begin(), rest.end());
         }
         return left;
     }
