@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@
 namespace dmih::simd {  // simd_emulated.cpp
 int rows_emulated(const uint64_t*, int, int, const uint64_t*, int, uint32_t*, uint16_t*);
 void distances_emulated(const uint64_t*, int, int, const uint64_t*, uint16_t*);
+int match_emulated(const uint64_t*, int, const uint64_t* const*, const int32_t*, const uint32_t*,
+                   int, BlockHit*);
 }  // namespace dmih::simd
 #endif
 
@@ -194,11 +197,11 @@ public:
     }
 
 private:
-    void expect(bool right, const char* kernel, int n, int bound) {
+    void expect(bool right, const std::string& kernel, int n, int bound) {
         ++answers_;
         if (right || ++wrong_ > 20) return;
         std::printf("%s: %s is wrong: %d words, codes: %s, n = %d, bound = %d\n", kernels_.name,
-                    kernel, words_, kKindNames[kind_], n, bound);
+                    kernel.c_str(), words_, kKindNames[kind_], n, bound);
     }
 
     std::vector<int> plain_distances(Fenced<uint64_t>& codes, const Code& query) const {
@@ -245,23 +248,38 @@ private:
         const std::vector<Code> queries = make_queries(first);
         Fenced<FoldWord> folded(queries.size() * words);
         std::vector<std::vector<int>> truth;
+        std::vector<std::unique_ptr<Fenced<uint64_t>>> rows;
+        std::vector<const uint64_t*> row_at;
         for (size_t q = 0; q < queries.size(); ++q) {
-            Fenced<uint64_t> query(queries[q]);
+            rows.push_back(std::make_unique<Fenced<uint64_t>>(queries[q]));
+            Fenced<uint64_t>& query = *rows.back();
+            row_at.push_back(query.data());
             kernels_.make_query(query.data(), words_, folded.data() + q * words);
             truth.push_back(plain_distances(codes, queries[q]));
         }
-        fold(planes, folded, truth);
+        hits("fold", truth,
+             [&](const int32_t* bound, const uint32_t* list, int n, BlockHit* found) {
+                 return kernels_.fold(planes.data(), words_, folded.data(), bound, list, n, found);
+             });
         nearest(planes, folded, truth);
+        if (kernels_.match == nullptr) return;
+        Fenced<uint64_t> columns(words * 64 * lanes);
+        kernels_.make_columns(codes.data(), words_, columns.data());
+        hits("match", truth,
+             [&](const int32_t* bound, const uint32_t* list, int n, BlockHit* found) {
+                 return kernels_.match(columns.data(), words_, row_at.data(), bound, list, n,
+                                       found);
+             });
     }
 
     // Every query meets every bound, in calls where the others have other ones.
-    void fold(Fenced<uint64_t>& planes, Fenced<FoldWord>& folded,
-              const std::vector<std::vector<int>>& truth) {
+    template <class Compare>
+    void hits(const char* kernel, const std::vector<std::vector<int>>& truth, Compare compare) {
         const size_t nq = truth.size();
         const std::vector<int> bounds = make_bounds(words_, truth.back());
         Fenced<int32_t> bound(nq);
         Fenced<uint32_t> list(nq);
-        Fenced<BlockHit> hits(nq);
+        Fenced<BlockHit> room(nq);
         for (size_t turn = 0; turn < bounds.size(); ++turn) {
             for (size_t q = 0; q < nq; ++q) bound[q] = bounds[(turn + 3 * q) % bounds.size()];
             std::vector<uint32_t> some;
@@ -269,10 +287,9 @@ private:
                 if (turn % 4 != 0 || random_word() % 2 == 0) some.push_back(q);
             const size_t spare = nq - some.size();
             std::copy(some.begin(), some.end(), list.data() + spare);
-            const BlockHit* hit = hits.data() + spare;
-            const int found = kernels_.fold(planes.data(), words_, folded.data(), bound.data(),
-                                            list.data() + spare, static_cast<int>(some.size()),
-                                            hits.data() + spare);
+            BlockHit* const hit = room.data() + spare;
+            const int found =
+                compare(bound.data(), list.data() + spare, static_cast<int>(some.size()), hit);
             int right = 0;
             for (uint32_t q : some) {
                 std::vector<uint64_t> mask(static_cast<size_t>(kernels_.lanes), 0);
@@ -285,10 +302,10 @@ private:
                 if (lanes == 0) continue;
                 expect(right < found && hit[right].query == q && hit[right].lanes == lanes &&
                            std::equal(mask.begin(), mask.end(), hit[right].mask),
-                       "fold", block_, bound[q]);
+                       kernel, block_, bound[q]);
                 ++right;
             }
-            expect(found == right, "fold (number of hits)", block_, bounds[turn]);
+            expect(found == right, std::string(kernel) + " (number of hits)", block_, bounds[turn]);
         }
     }
 
@@ -433,6 +450,7 @@ std::vector<Kernels> levels_here() {
         emulated.name = "emulated_vpopcntdq";
         emulated.rows = dmih::simd::rows_emulated;
         emulated.distances = dmih::simd::distances_emulated;
+        emulated.match = dmih::simd::match_emulated;
         levels.push_back(emulated);
     }
 #endif

@@ -18,4 +18,5 @@ __m512i emulated_popcount(__m512i x) {
 #define _mm512_popcnt_epi64 emulated_popcount
 #define rows_vpopcntdq rows_emulated
 #define distances_vpopcntdq distances_emulated
+#define match_vpopcntdq match_emulated
 #include "simd/avx512_vpopcntdq.cpp"

@@ -319,6 +319,10 @@ nb::dict kernel_speeds(int d) {
     out["fold"] = speeds.fold;
     out["fold_limit"] = speeds.fold_limit;
     out["planes"] = speeds.planes;
+    if (speeds.match < 1e300) {
+        out["columns"] = speeds.columns;
+        out["match"] = speeds.match;
+    }
     out["row"] = speeds.row;
     out["row_limit"] = speeds.row_limit;
     out["block"] = static_cast<double>(speeds.block);

@@ -57,7 +57,7 @@ int range_workload(int radius, int d) {
 }
 
 Experience& Experiences::at(const ScanCosts& costs, size_t queries, int workload) {
-    return of[queries >= kLarge ? 2 : costs.folding_pays(queries) ? 1 : 0][workload];
+    return of[queries >= kLarge ? 2 : costs.blocks_pay(queries) ? 1 : 0][workload];
 }
 
 Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries, int threads,
@@ -66,7 +66,7 @@ Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries,
       large_(queries >= kLarge),
       queries_(queries),
       threads_(queries < static_cast<size_t>(threads) ? 1 : threads),
-      shared_ns_(large_ ? threads_ * costs.planes * segment.slots / costs.block : 0),
+      shared_ns_(large_ ? threads_ * costs.shared(queries) * segment.slots / costs.block : 0),
       scan_ns_(0),
       model_ns_(segment.slots * costs.per_code(queries, threads)),
       item_ns_(segment.item_ns()) {

@@ -120,12 +120,12 @@ public:
         if (guessing) guess();
         const size_t nq = queries_.size();
         const size_t threads = static_cast<size_t>(std::max(control_.threads(), 1));
-        const bool folding = costs_.folding_pays(nq);
+        const bool by_block = costs_.blocks_pay(nq);
         // Threads share the queries if there are enough of them, otherwise the codes.
-        if (threads == 1 || nq >= (folding ? kFoldEnough : 1) * threads || part_.slots < kFewCodes)
-            share_queries(folding, threads);
+        if (threads == 1 || nq >= (by_block ? kFoldEnough : 1) * threads || part_.slots < kFewCodes)
+            share_queries(by_block, threads);
         else
-            share_codes(folding, threads);
+            share_codes(by_block, threads);
         stats().scanned.fetch_add(visited_.load(), std::memory_order_relaxed);
         std::vector<size_t> missed;
         for (size_t q = 0; q < nq; ++q)
@@ -142,25 +142,25 @@ private:
         Collector* const* collectors;
     };
 
-    void share_queries(bool folding, size_t threads) {
+    void share_queries(bool by_block, size_t threads) {
         const size_t nq = queries_.size();
         size_t group = 1;
-        if (folding) {
+        if (by_block) {
             const size_t rounds = (nq + kFoldQueries * threads - 1) / (kFoldQueries * threads);
             group = (nq + rounds * threads - 1) / (rounds * threads);
         }
         parallel_for(control_, (nq + group - 1) / group, [&](size_t g) {
             const size_t first = g * group;
             const Batch batch{first, std::min(group, nq - first), &collectors_[first]};
-            if (folding)
-                fold(batch, 0, part_.slots);
+            if (by_block)
+                blocks(batch, 0, part_.slots);
             else
                 rows(batch, 0, part_.slots);
         });
     }
 
     // Every task has collectors of its own, which start from the bounds known so far.
-    void share_codes(bool folding, size_t threads) {
+    void share_codes(bool by_block, size_t threads) {
         const uint32_t range =
             static_cast<uint32_t>((uint64_t{part_.slots} / (2 * threads) / block_ + 1) * block_);
         std::mutex merging;
@@ -177,8 +177,8 @@ private:
             const uint32_t end =
                 static_cast<uint32_t>(std::min<uint64_t>(uint64_t{begin} + range, part_.slots));
             const Batch batch{0, queries_.size(), pointers.data()};
-            if (folding)
-                fold(batch, begin, end);
+            if (by_block)
+                blocks(batch, begin, end);
             else
                 rows(batch, begin, end);
             std::lock_guard<std::mutex> lock(merging);
@@ -286,10 +286,12 @@ private:
     }
 
     // Block by block, each for the queries that need it. `begin` is a multiple of the block.
-    void fold(const Batch& batch, uint32_t begin, uint32_t end) {
+    void blocks(const Batch& batch, uint32_t begin, uint32_t end) {
         const size_t words = static_cast<size_t>(part_.words);
         Fold state{batch,
                    Buffer<FoldWord>(batch.n * words),
+                   Buffer<uint64_t>(words * simd::kPlanesPerWord * lanes()),
+                   false,
                    std::vector<int32_t>(batch.n),
                    std::vector<uint16_t>(batch.n),
                    std::vector<BlockHit>(batch.n),
@@ -300,7 +302,6 @@ private:
                                 state.folded.data() + q * words);
             renew_bound(state, q);
         }
-        Buffer<uint64_t> planes(words * simd::kPlanesPerWord * static_cast<size_t>(kernels_.lanes));
         Buffer<uint64_t> last;  // the rows of a block that the codes do not fill
         std::vector<uint32_t> list(batch.n);
         std::iota(list.begin(), list.end(), 0u);
@@ -321,7 +322,7 @@ private:
                 for (size_t i = 0; i < need.size(); ++i)
                     for (uint64_t left = need[i]; left != 0; left &= left - 1)
                         list.push_back(static_cast<uint32_t>(i * 64 + __builtin_ctzll(left)));
-                if (!costs_.folding_pays(list.size())) {
+                if (!costs_.blocks_pay(list.size())) {
                     for (uint32_t q : list) {
                         scan_rows(batch.first + q, *batch.collectors[q], at, at + n);
                         renew_bound(state, q);
@@ -336,15 +337,21 @@ private:
                 std::memcpy(last.data(), codes, n * words * 8);
                 codes = last.data();
             }
-            kernels_.make_planes(codes, part_.words, planes.data());
-            if (at == begin && clusters_ == nullptr && part_.filter == nullptr)
-                first_block(state, planes.data(), list, at, n);
+            state.by_planes = costs_.planes_pay(list.size());
+            if (state.by_planes)
+                kernels_.make_planes(codes, part_.words, state.block.data());
             else
-                take(state, planes.data(), list, at, n);
+                kernels_.make_columns(codes, part_.words, state.block.data());
+            if (at == begin && clusters_ == nullptr && part_.filter == nullptr)
+                first_block(state, list, at, n);
+            else
+                take(state, list, at, n);
             visited_.fetch_add(uint64_t{n} * list.size(), std::memory_order_relaxed);
             control_.poll();
         }
     }
+
+    size_t lanes() const { return static_cast<size_t>(kernels_.lanes); }
 
     static constexpr int kNear = 64;
     struct Near {
@@ -354,6 +361,8 @@ private:
     struct Fold {
         Batch batch;
         Buffer<FoldWord> folded;
+        Buffer<uint64_t> block;  // its planes or columns
+        bool by_planes;
         std::vector<int32_t> bound;
         std::vector<uint16_t> bound16;  // the same for `select`
         std::vector<BlockHit> hits;
@@ -366,11 +375,29 @@ private:
         state.bound16[q] = static_cast<uint16_t>(std::max(state.bound[q], 0));
     }
 
-    void take(Fold& state, const uint64_t* planes, const std::vector<uint32_t>& list, uint32_t at,
-              uint32_t n) const {
-        const int found =
-            kernels_.fold(planes, part_.words, state.folded.data(), state.bound.data(), list.data(),
-                          static_cast<int>(list.size()), state.hits.data());
+    int compare(Fold& state, const uint32_t* list, int n, BlockHit* hits) const {
+        return state.by_planes
+                   ? kernels_.fold(state.block.data(), part_.words, state.folded.data(),
+                                   state.bound.data(), list, n, hits)
+                   : kernels_.match(state.block.data(), part_.words, &queries_[state.batch.first],
+                                    state.bound.data(), list, n, hits);
+    }
+
+    void take(Fold& state, const std::vector<uint32_t>& list, uint32_t at, uint32_t n) const {
+        // Meanwhile the codes of the next block come nearer, some lines for some queries: nobody
+        // else fetches them, and they would be waited for.
+        constexpr size_t kSome = 16;
+        const size_t slices = (list.size() + kSome - 1) / kSome;
+        const uint64_t* const next = part_.code(at + n);
+        const size_t words = size_t{std::min(block_, part_.slots - at - n)} * part_.words;
+        const size_t share = (words / slices + 8) / 8 * 8;
+        int found = 0;
+        for (size_t s = 0; s < slices; ++s) {
+            for (size_t w = s * share; w < std::min((s + 1) * share, words); w += 8)
+                __builtin_prefetch(next + w, 0, 2);
+            const size_t first = s * kSome, some = std::min(kSome, list.size() - first);
+            found += compare(state, &list[first], static_cast<int>(some), &state.hits[found]);
+        }
         for (int h = 0; h < found; ++h) take_hit(state, state.hits[h], at, n);
         flush(state, at);
     }
@@ -408,8 +435,7 @@ private:
     // A collector that knows nothing would take the whole block. Bounds are tried from small to
     // large until k codes of the block are within: a fold is cheap, a hit is not. (Fewer do not do:
     // with codes of other parts, which are farther, they make a bound beyond the one tried.)
-    void first_block(Fold& state, const uint64_t* planes, std::vector<uint32_t> list, uint32_t at,
-                     uint32_t n) const {
+    void first_block(Fold& state, std::vector<uint32_t> list, uint32_t at, uint32_t n) const {
         const std::vector<int32_t> bound = state.bound;
         std::vector<uint32_t> trying;
         for (int trial = part_.words * 8; trial < part_.words * 32; trial += part_.words * 8) {
@@ -420,8 +446,7 @@ private:
                 state.bound[q] = trial;
             }
             const int found =
-                kernels_.fold(planes, part_.words, state.folded.data(), state.bound.data(),
-                              trying.data(), static_cast<int>(trying.size()), state.hits.data());
+                compare(state, trying.data(), static_cast<int>(trying.size()), state.hits.data());
             for (int h = 0; h < found; ++h) {
                 const uint32_t q = state.hits[h].query;
                 uint64_t within = 0;
@@ -435,7 +460,7 @@ private:
             }
         }
         state.bound = bound;
-        take(state, planes, list, at, n);
+        take(state, list, at, n);
         for (size_t q = 0; q < state.batch.n; ++q) renew_bound(state, q);
     }
 

@@ -79,6 +79,21 @@ ScanCosts measure(const Kernels& kernels, int words) {
                          kernels.fold(planes.data(), words, folded.data(), bound.data(), all.data(),
                                       kQueries, hits.data());
                  });
+    costs.columns = costs.match = 1e300;
+    if (kernels.match != nullptr) {
+        std::vector<const uint64_t*> rows;
+        for (int q = 0; q < kQueries; ++q) rows.push_back(codes.data() + q * row_words);
+        Buffer<uint64_t> columns(row_words * static_cast<size_t>(block));
+        costs.columns = 1e9 / kBlocks * seconds_of([&] {
+                            for (int b = 0; b < kBlocks; ++b)
+                                kernels.make_columns(codes.data() + b * block * row_words, words,
+                                                     columns.data());
+                        });
+        costs.match = 1e9 / kQueries * seconds_of([&] {
+                          kernels.match(columns.data(), words, rows.data(), bound.data(),
+                                        all.data(), kQueries, hits.data());
+                      });
+    }
     return costs;
 }
 
@@ -131,14 +146,17 @@ KernelSpeeds kernel_speeds(int words) {
                             for (size_t i = 0; i < codes.size(); ++i) sum += codes[i];
                             sink = sum;
                         });
-    return {costs.fold, adds * kernels.adds_per_word * words, costs.planes, row, read, costs.block};
+    return {costs.fold,   adds * kernels.adds_per_word * words,
+            costs.planes, costs.columns,
+            costs.match,  row,
+            read,         costs.block};
 }
 
 double ScanCosts::per_code(size_t queries, int threads) const {
-    const double batch = static_cast<double>(std::max<size_t>(queries, 1));
-    const double folding = (planes / batch + fold) / block;
+    const size_t batch = std::max<size_t>(queries, 1);
+    const double by_block = of_block(batch) / static_cast<double>(batch) / block;
     // A lone query is spread over all threads; in a batch each thread has its own queries.
-    return std::min(row, folding) / (queries < static_cast<size_t>(threads) ? threads : 1);
+    return std::min(row, by_block) / (queries < static_cast<size_t>(threads) ? threads : 1);
 }
 
 }  // namespace dmih

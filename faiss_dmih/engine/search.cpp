@@ -158,6 +158,10 @@ private:
                 if (i + 2 < end) prober.prefetch_offsets(queries[some[i + 2]]);
                 if (i + 1 < end) prober.prefetch_buckets(queries[some[i + 1]]);
                 const ProbeLimits limits = next_limits();
+                if (limits.look <= 0 && !collectors[some[i]].bounded()) {
+                    out[i] = {false, 0, 0};  // not even into its own buckets
+                    continue;
+                }
                 out[i] = prober.run(queries[some[i]], limits, collectors[some[i]],
                                     !glanced.empty() && glanced[some[i]]);
                 spent += out[i].spent;

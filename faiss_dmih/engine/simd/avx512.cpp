@@ -88,7 +88,8 @@ struct Avx512 : Plain<Avx512, 8> {
     // Eight codes at a time, crosswise: log2(words) shuffles for each word of them, where eight
     // loads of single words would be followed by as many stores.
     static constexpr int kSplit = 8;
-    static void split(const uint64_t* codes, int words, int n, uint64_t (*rows)[64 * lanes]) {
+    static void split(const uint64_t* codes, int words, int n, uint64_t* to, size_t row,
+                      size_t column) {
         for (int r = 0; r < 64; ++r, codes += 8 * words) {
             reg out[8];
             if (words == 2)
@@ -97,7 +98,7 @@ struct Avx512 : Plain<Avx512, 8> {
                 split_fours(codes, words, n, out);
             else
                 split_eights(codes, words, n, out);
-            for (int w = 0; w < n; ++w) store(rows[w] + r * lanes, out[w]);
+            for (int w = 0; w < n; ++w) store(to + r * row + w * column, out[w]);
         }
     }
 
@@ -163,6 +164,8 @@ const Kernels kAvx512{"avx512",
                       Fold<Avx512>::make_planes,
                       Fold<Avx512>::make_query,
                       Fold<Avx512>::fold,
+                      nullptr,
+                      nullptr,
                       Fold<Avx512>::nearest,
                       distances_avx512<NibbleCount>,
                       kth_smallest_plain,
@@ -179,6 +182,8 @@ const Kernels kAvx512Vpopcntdq{"avx512_vpopcntdq",
                                Fold<Avx512>::make_planes,
                                Fold<Avx512>::make_query,
                                Fold<Avx512>::fold,
+                               Fold<Avx512>::make_columns,
+                               match_vpopcntdq,
                                Fold<Avx512>::nearest,
                                distances_vpopcntdq,
                                kth_smallest_plain,

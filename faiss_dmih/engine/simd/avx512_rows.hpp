@@ -32,6 +32,8 @@ int rows_vpopcntdq(const uint64_t* codes, int n, int words, const uint64_t* quer
                    uint32_t* index, uint16_t* distance);
 void distances_vpopcntdq(const uint64_t* codes, int n, int words, const uint64_t* query,
                          uint16_t* out);
+int match_vpopcntdq(const uint64_t* columns, int words, const uint64_t* const* queries,
+                    const int32_t* bound, const uint32_t* list, int n_list, BlockHit* hits);
 
 namespace {
 

@@ -1,5 +1,6 @@
 // Row kernels for AVX-512 with VPOPCNTDQ (Ice Lake, Zen 4). The rest of that level is in
 // avx512.cpp.
+#include "avx512_columns.hpp"
 #include "avx512_rows.hpp"
 
 namespace dmih::simd {
@@ -21,6 +22,11 @@ int rows_vpopcntdq(const uint64_t* codes, int n, int words, const uint64_t* quer
 void distances_vpopcntdq(const uint64_t* codes, int n, int words, const uint64_t* query,
                          uint16_t* out) {
     distances_avx512<WordCount>(codes, n, words, query, out);
+}
+
+int match_vpopcntdq(const uint64_t* columns, int words, const uint64_t* const* queries,
+                    const int32_t* bound, const uint32_t* list, int n_list, BlockHit* hits) {
+    return match_columns(columns, words, queries, bound, list, n_list, hits);
 }
 
 }  // namespace dmih::simd

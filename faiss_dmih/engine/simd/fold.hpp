@@ -24,6 +24,8 @@
 // Xeon of 2.5 GHz (Cascade Lake), 2026-11-22: docs/algorithm.md, section 3.
 #pragma once
 
+#include <cstring>
+
 #include "kernels.hpp"
 
 // The adders are straight-line code only if every call below is inlined.
@@ -50,10 +52,14 @@ template <class D, int kLanes>
 struct Plain {
     static constexpr int kSplit = 1;  // words of a code that `split` takes at once, at most
 
-    // rows[w] are words w, below n, of 64 * lanes codes of `words` words.
-    static void split(const uint64_t* codes, int words, int n, uint64_t (*rows)[64 * kLanes]) {
+    // Words w, below n, of 64 * lanes codes of `words` words: those of codes r * lanes and the next
+    // go to out + r * row + w * column.
+    static void split(const uint64_t* codes, int words, int n, uint64_t* out, size_t row,
+                      size_t column) {
         for (int w = 0; w < n; ++w)
-            for (int i = 0; i < 64 * kLanes; ++i) rows[w][i] = codes[size_t(i) * words + w];
+            for (int r = 0; r < 64; ++r)
+                for (int i = 0; i < kLanes; ++i)
+                    out[r * row + w * column + i] = codes[size_t(r * kLanes + i) * words + w];
     }
 
     // The bits of each 2J that are J apart: the high ones of a against the low ones of b.
@@ -115,14 +121,26 @@ struct Fold {
     }
 
     static void make_planes(const uint64_t* codes, int words, uint64_t* planes) {
-        alignas(64) uint64_t rows[V::kSplit][64 * V::lanes];
+        // A line more than the rows take: multiples of 4 KB would meet in one set of the cache.
+        constexpr size_t kColumn = 64 * V::lanes + 8;
+        alignas(64) uint64_t rows[V::kSplit][kColumn];
         for (int first = 0; first < words; first += V::kSplit) {
             const int n = words - first < V::kSplit ? words - first : V::kSplit;
-            if (words > 1) V::split(codes + first, words, n, rows);
+            if (words > 1) V::split(codes + first, words, n, rows[0], V::lanes, kColumn);
             for (int w = 0; w < n; ++w)
                 planes_of(words > 1 ? rows[w] : codes, rows[w],
                           planes + size_t(first + w) * kPlanesPerWord * V::lanes);
         }
+    }
+
+    static void make_columns(const uint64_t* codes, int words, uint64_t* columns) {
+        if (words == 1) {
+            std::memcpy(columns, codes, 64 * V::lanes * sizeof(uint64_t));
+            return;
+        }
+        for (int first = 0; first < words; first += V::kSplit)
+            V::split(codes + first, words, words - first < V::kSplit ? words - first : V::kSplit,
+                     columns + first * V::lanes, size_t(words) * V::lanes, V::lanes);
     }
 
     // Of one word of each code; `rows`, which may be where they are, is scratch.

@@ -1,9 +1,12 @@
 // The contract of the scan kernels: one translation unit per instruction set fills one `Kernels`.
 //
-// Two ways to compare queries with stored codes, both exact:
+// Three ways to compare queries with stored codes, all exact:
 //
 //   rows   one query, codes read row by row as they are stored. Bound by memory: it reads each code
 //          once per query. For one query, or a few.
+//   match  some queries. A block of codes is turned into columns of words, so that eight codes are
+//          compared and counted word by word, and nothing is summed across a register
+//          (avx512_columns.hpp). Where a popcount of words is an instruction.
 //   fold   many queries. A block of codes is turned into bit planes once and every query of the
 //          batch is folded over them (fold.hpp has the algorithm and its cost). Bound by the
 //          vector ports.
@@ -72,6 +75,15 @@ struct Kernels {
     // bound, in the list's order; returns how many. bound[i] < 0 skips query i.
     int (*fold)(const uint64_t* planes, int words, const FoldWord* queries, const int32_t* bound,
                 const uint32_t* list, int n_list, BlockHit* hits);
+
+    // Turns 64 * lanes rows into columns of words: of `lanes` codes after the other word after
+    // word. words * 64 * lanes words, 64-byte aligned. Null, as `match`, where there is no such
+    // kernel.
+    void (*make_columns)(const uint64_t* codes, int words, uint64_t* columns);
+
+    // As `fold`, of queries as they are: the listed ones of an array of rows.
+    int (*match)(const uint64_t* columns, int words, const uint64_t* const* queries,
+                 const int32_t* bound, const uint32_t* list, int n_list, BlockHit* hits);
 
     // The nearest code of a block to each of n queries, among those in `valid` (a mask as
     // BlockHit's, not empty): its distance, and its place in the block.
