@@ -42,7 +42,7 @@ def answers(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {
         "xb": xb,
         "xq": xq,
-        "knn": {k: reference.knn(xb, xq, k) for k in (1, 20, 300)},
+        "knn": {k: reference.knn(xb, xq, k) for k in (1, 20, 300, 1000)},
         "range": {radius: reference.range_search(xb, xq, radius) for radius in radii},
     }
 
@@ -52,6 +52,28 @@ def assert_answers(index: Any, answers: dict[str, Any]) -> None:
         assert_same(index.search(answers["xq"], k), expected)
     for radius, expected in answers["range"].items():
         assert_same(index.range_search(answers["xq"], radius), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 40, 300])
+@pytest.mark.usefixtures("simd_level", "threads")
+def test_a_guess_that_is_too_low(batch: int) -> None:
+    """A large k is guessed for by codes spread over the index: here just those are near."""
+    n, k, run = 70_000, 1000, 16
+    rng = np.random.default_rng(batch)
+    xq = rng.integers(0, 256, (batch, 8), dtype=np.uint8)
+    xb = rng.integers(0, 256, (n, 8), dtype=np.uint8)
+    runs = n * 64 // k // run + 1
+    for r in range(0, runs, 6):  # fewer than k
+        at = r * (n - run) // runs
+        xb[at : at + run] = xq[0]
+    index = faiss_dmih.IndexDMIH(64, mode="scan")
+    index.add(xb)
+    faiss_dmih.reset_stats()
+    got = index.search(xq, k)
+    scanned = faiss_dmih.stats()["scanned"]
+    assert_same(got, flat(xb).search(xq, k))
+    # The first of them once more, and those to which it is about as near as their k-th neighbour.
+    assert n * (batch + 1) <= scanned < n * (1.1 * batch + 2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

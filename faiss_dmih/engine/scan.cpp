@@ -384,6 +384,7 @@ private:
     }
 
     void take(Fold& state, const std::vector<uint32_t>& list, uint32_t at, uint32_t n) const {
+        if (list.empty()) return;
         // Meanwhile the codes of the next block come nearer, some lines for some queries: nobody
         // else fetches them, and they would be waited for.
         constexpr size_t kSome = 16;
