@@ -220,7 +220,7 @@ void Planner::learn_scan(size_t queries, double ns) {
         if (old > model_ns_) mix(known_.scan_ns, model_ns_, kForget);
         return;
     }
-    const double all = ns * threads_;
+    const double all = of_all_threads(ns);
     const double of_one = std::max(all - shared_ns_, all / 4) / static_cast<double>(queries);
     // A few that probing gave up are the hard ones: they tell little of the others.
     const double share = static_cast<double>(queries) / static_cast<double>(queries_);

@@ -111,6 +111,8 @@ public:
     ProbeLimits next_look();
     void learn(const Probed& probed, size_t looks);
 
+    // What passes on all threads in a time.
+    double of_all_threads(double ns) const { return ns * threads_; }
     // A probe, or the mean of several, spent so many items in so many nanoseconds.
     void learn_probe(double items, double ns);
     // So many queries were scanned together; or none.

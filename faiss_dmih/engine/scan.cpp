@@ -65,7 +65,8 @@ public:
     Guesser(const Part& part, uint64_t k) : part_(part) {
         constexpr uint32_t kNearest = 64;  // of the k nearest, so many in the sample
         constexpr uint32_t kWorthwhile = 8;
-        if (k == 0 || part.filter != nullptr || part.slots < kFewCodes) return;
+        constexpr uint32_t kPart = 4;  // nearly all of them are not worth a guess
+        if (k == 0 || k > part.slots / kPart || part.filter != nullptr) return;
         runs_ = static_cast<uint32_t>(uint64_t{part.slots} * kNearest / k / kRun) + 1;
         if (runs_ > part.slots / kRun / kWorthwhile) {
             runs_ = 0;

@@ -149,7 +149,13 @@ private:
         std::vector<Probed> out(some.size());
         const size_t threads = static_cast<size_t>(std::max(control.threads(), 1));
         const size_t group = std::clamp<size_t>(some.size() / (2 * threads), 1, kGroup);
-        parallel_for(control, (some.size() + group - 1) / group, [&](size_t g) {
+        // Of a query, by groups.
+        struct Pace {
+            double items = 0, ns = 0;
+        };
+        std::vector<Pace> paces((some.size() + group - 1) / group);
+        const auto began = Clock::now();
+        parallel_for(control, paces.size(), [&](size_t g) {
             const size_t end = std::min(some.size(), (g + 1) * group);
             Prober<Collector> prober(part, control, stats());
             const auto start = Clock::now();
@@ -169,9 +175,18 @@ private:
                     planner->learn(out[i], limits.tells_of);
             }
             const double n = static_cast<double>(end - g * group);
-            if (planner != nullptr && spent > 0)
-                planner->learn_probe(spent / n, nanoseconds_since(start) / n);
+            paces[g] = {spent / n, nanoseconds_since(start) / n};
         });
+        if (planner != nullptr) {
+            // A scan is timed as a whole, with the time that threads wait for each other; so that
+            // both can be compared each group gets its share of that here, too.
+            double worked = 0;
+            for (const Pace& pace : paces) worked += pace.ns * static_cast<double>(group);
+            const double waited = planner->of_all_threads(nanoseconds_since(began)) / worked;
+            for (const Pace& pace : paces)
+                if (pace.items > 0)
+                    planner->learn_probe(pace.items, pace.ns * std::clamp(waited, 1.0, 4.0));
+        }
         for (size_t i = 0; i < some.size(); ++i)
             if (!out[i].done) left.push_back(some[i]);
         return out;
