@@ -34,6 +34,8 @@ from faiss_dmih.tables.work import Key, NotRun, Work, Workshop
 NS = (1, 10, *range(100, 1001, 100))
 KS = (1, 10, 100)
 _PREFIX_CHECKED = 1_000
+_FIGURES = tuple(f"metrics/{name}.py" for name in ("bits", "evaluation", "ranking", "tables"))
+"""What figures are computed by; pictures may change without them."""
 _NETS = ("encoders", "similarity.py", "tables/trainings.py")
 
 
@@ -232,7 +234,7 @@ class Evaluated(OfModel):
 
     bits: int | None = None
     kind = "evaluations"
-    sources = ("metrics",)
+    sources = _FIGURES
 
     @property
     def title(self) -> str:
@@ -252,6 +254,36 @@ class Evaluated(OfModel):
 
     def do(self, shop: Workshop, folder: Path) -> None:
         xb, xq, cuts, z = load_codes(shop.folder(Codes(self.model)), self.model, self.bits)
+        found = evaluate(xb, xq, z["yb"], z["yq"], cuts, name=self.model.method, ns=NS, ks=KS)
+        found.save(folder / "evaluation.json")
+
+
+@dataclass(frozen=True)
+class Rearranged(OfModel):
+    """evaluation.json of the same codes with their bits in the order that `faiss_dmih.partition`
+    learns from the database. Distances are the same; hash tables are others."""
+
+    kind = "rearranged"
+    sources = (*_FIGURES, "tables/trainings.py")
+
+    @property
+    def title(self) -> str:
+        return f"evaluate {self.model.title}, rearranged"
+
+    @property
+    def needs(self) -> Sequence[Work]:
+        return (Codes(self.model),)
+
+    @property
+    def seconds(self) -> float:
+        return 3.0
+
+    def key(self, shop: Workshop) -> Key:
+        return {"ns": NS, "ks": KS, "order": partition_identity()}
+
+    def do(self, shop: Workshop, folder: Path) -> None:
+        xb, xq, cuts, z = load_codes(shop.folder(Codes(self.model)), self.model)
+        xb, xq, cuts = rearranged(xb, xq, cuts)
         found = evaluate(xb, xq, z["yb"], z["yq"], cuts, name=self.model.method, ns=NS, ks=KS)
         found.save(folder / "evaluation.json")
 
@@ -371,5 +403,5 @@ def _split_of(shop: Workshop, model: Model) -> str:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """Of `Evaluated`."""
+    """Of `Evaluated`, and of `Rearranged`."""
     return Evaluation.load(folder / "evaluation.json")

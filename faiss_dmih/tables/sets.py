@@ -54,6 +54,7 @@ class Sets:
         self.open = lru_cache(maxsize=3)(self._open)
         self._unavailable: dict[str, DataUnavailable] = {}
         self.identity = lru_cache(maxsize=None)(self._identity)
+        self._parts = lru_cache(maxsize=64)(self._drawn)
 
     def work_for(self, name: str) -> Work:
         from faiss_dmih.tables.jobs import Activations
@@ -65,13 +66,19 @@ class Sets:
         than the model says; with `validation` items these are the queries, and are no more in the
         database."""
         base = DERIVED[model.data].images if model.data in DERIVED else model.data
-        parts = paper_split(self.open(base), seed=model.seed, validation=model.validation)
+        return self._parts(base, model.seed, model.validation, model.items, model.database)
+
+    def _drawn(
+        self, base: str, seed: int, validation: int, items: int | None, most: int | None
+    ) -> Split:
+        """`split`, which thousands of models ask for."""
+        parts = paper_split(self.open(base), seed=seed, validation=validation)
         database, queries = parts.database, parts.queries
-        if model.validation:
+        if validation:
             database, queries = np.setdiff1d(database, parts.validation), parts.validation
-        train = _some(parts.train, model.items, model.seed)
+        train = _some(parts.train, items, seed)
         none = np.empty(0, np.int64)
-        return Split(_some(database, model.database, model.seed), queries, train, none)
+        return Split(_some(database, most, seed), queries, train, none)
 
     def pretrained(self, backbone: str) -> bool | str:
         """What an encoder takes for ImageNet's weights."""

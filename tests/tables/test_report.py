@@ -16,7 +16,8 @@ from faiss_dmih.bench.machine import describe
 from faiss_dmih.data import labelled, paper_split
 from faiss_dmih.encoders import DMIH, Training, devices, load_encoder
 from faiss_dmih.encoders import encoder as encoder_module
-from faiss_dmih.metrics import bucket_entropy, mean_average_precision
+from faiss_dmih.metrics import bucket_entropy, expected_candidates, mean_average_precision
+from faiss_dmih.partition import learn_partition
 from faiss_dmih.tables import PAPERS, SCHEDULES, TABLES, Order, Workshop, chosen, settings
 from faiss_dmih.tables import sheet as sheet_module
 from faiss_dmih.tables.jobs import Activations, Codes, Fit
@@ -95,6 +96,31 @@ def test_figures_are_those_of_the_codes(sections):
     net.fit(train.vectors, train.labels)
     nats = float(np.mean(bucket_entropy(net.encode(base.vectors), net.cuts).per_table))
     assert figures(sections["dmih-2"], toys.VECTORS, "DMIH", "natural")[0][0] == pytest.approx(nats)
+
+
+def test_rearranged_tables_are_those_of_the_learnt_order(shop, sections):
+    """Table 4: entropy and candidates of the codes with their bits in that order."""
+    codes = shop.folder(Codes(toys.plan().model("DeepHash", toys.VECTORS, 64, 0)))
+    with np.load(codes / "codes.npz") as file:
+        xb, xq = file["xb"], file["xq"]
+    cuts = json.loads((codes / "codes.json").read_text())["cuts"]
+    learnt = learn_partition(xb, len(xb), "data-driven", cuts=cuts)
+    found = {
+        "MIH": (xb, xq, cuts),
+        "data-driven MIH (two-stage)": (learnt.permute(xb), learnt.permute(xq), learnt.cuts),
+    }
+    for search, (base, asked, lengths) in found.items():
+        shown = figures(sections["dmih-4"], toys.VECTORS, "64", "DeepHash", search)
+        nats = float(np.mean(bucket_entropy(base, lengths).per_table))
+        entries = expected_candidates(base, asked, lengths, k=1).entries.mean()
+        assert shown[3:] == [(pytest.approx(nats),), (pytest.approx(float(entries)),)]
+
+
+def test_what_a_single_length_cannot_show_is_said(shop, sections):
+    few = [line for line in sections["dmih-f4"].differences if "several lengths" in line]
+    assert len(few) == 1
+    (more,) = Order(toys.plan(bits=(64, 96)), ("dmih-f4",)).written(shop)
+    assert not any("several lengths" in line for line in more.differences)
 
 
 def test_the_published_figures_are_beside_ours(sections):
