@@ -22,10 +22,13 @@ from faiss_dmih.cli.outputs import check_folder
 from faiss_dmih.cli.terminal import note, progress_bar, reported
 from faiss_dmih.data import LABELLED, InputError
 from faiss_dmih.data.errors import require
-from faiss_dmih.data.files import cache_dir
+from faiss_dmih.data.files import cache_dir, no_downloads
 
 if TYPE_CHECKING:
     from faiss_dmih.tables.work import Work, Workshop
+
+
+_MOST_PIECES = 200
 
 
 class Schedule(str, Enum):
@@ -119,11 +122,12 @@ def tables(
         with progress_bar(console) as progress:
             shop = Workshop(cache or cache_dir() / "tables", Sets(weights, progress), progress)
             needed = order.needed()
-            missing = shop.missing(needed)
             if dry_run:
-                _show(console, missing)
+                with no_downloads():
+                    _show(console, shop.missing(needed))
                 _say_failures(errors, shop)
                 return
+            missing = shop.missing(needed)
             stopped = not report_only and not _all_done(shop, needed, len(missing), console)
         sections = order.written(shop)
         left = len(shop.missing(needed))
@@ -167,15 +171,28 @@ def _all_done(shop: Workshop, needed: Sequence[Work], count: int, console: Conso
 
 
 def _show(console: Console, missing: Sequence[Work]) -> None:
-    """What is to be done, by its kind, with estimates."""
+    """What is to be done, with estimates: piece by piece, or, where these are too many to be read,
+    by kind and set."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("to be done")
     table.add_column("estimate", justify="right")
-    for work in missing:
-        table.add_row(work.title, f"{work.seconds:,.0f} s")
+    if len(missing) <= _MOST_PIECES:
+        for work in missing:
+            table.add_row(work.title, f"{work.seconds:,.0f} s")
+    else:
+        groups: dict[tuple[str, str], list[float]] = {}
+        for work in missing:
+            groups.setdefault((work.kind, work.data), []).append(work.seconds)
+        for (kind, data), seconds in groups.items():
+            table.add_row(f"{kind}, {data}: {len(seconds):,}", _lasting(sum(seconds)))
     total = sum(work.seconds for work in missing)
     console.print(table)
-    console.print(f"{len(missing)} pieces of work, about {total / 60:,.0f} min on one core")
+    console.print(f"{len(missing):,} pieces of work, about {_lasting(total)} on one core")
+
+
+def _lasting(seconds: float) -> str:
+    """In minutes, or in hours where these are many."""
+    return f"{seconds / 60:,.0f} min" if seconds < 36_000 else f"{seconds / 3600:,.0f} h"
 
 
 def _say_failures(errors: Console, shop: Workshop) -> None:

@@ -14,6 +14,10 @@ class DataUnavailable(RuntimeError):
     """A named data set is neither here nor to be had; the message says what was tried."""
 
 
+class NotDownloaded(DataUnavailable):
+    """It is not here, and would be downloaded if that were allowed (`files.no_downloads`)."""
+
+
 def require(module: str, purpose: str) -> ModuleType:
     """Import `module`, or raise `DataUnavailable` naming the extra that brings it."""
     try:

@@ -15,18 +15,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from faiss_dmih.data.errors import DataUnavailable
+from faiss_dmih.data.errors import DataUnavailable, NotDownloaded
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, total), possibly many times a second; total 0 means unknown."""
 
 DOWNLOAD_TIMEOUT_SECONDS = 5.0
 _CHUNK = 1 << 18
+_may_download = ContextVar("may_download", default=True)
 _md5 = partial(hashlib.md5, usedforsecurity=False)
 
 
@@ -72,6 +74,16 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def no_downloads() -> Iterator[None]:
+    """Within it what would be downloaded raises `NotDownloaded`."""
+    before = _may_download.set(False)
+    try:
+        yield
+    finally:
+        _may_download.reset(before)
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,8 @@ def fetch(remote: Remote, progress: Progress = no_progress) -> Path:
                 f"{local}: MD5 is {got}, expected {remote.md5}; delete the file to download it anew"
             )
         return local
+    if not _may_download.get():
+        raise NotDownloaded(f"{remote.name}: not here, would be downloaded from {remote.url}")
     target = cache_dir() / "data" / remote.name
     try:
         with atomic_write(target) as out:

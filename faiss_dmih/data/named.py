@@ -54,8 +54,12 @@ TINY_IMAGENET_FILE = Remote(
 TINY_100_FILE = "tinyimagenet100_jpeg.npz"
 NUS_WIDE_FOLDER = "nus-wide"
 NUS_WIDE_CLASSES = 21
+NUS_WIDE_IMAGES = 269_648
+"""In the published list. Their publishers give no checksums of NUS-WIDE and AwA2: what can be
+compared are these counts."""
 AWA2_FOLDER = "Animals_with_Attributes2"
 AWA2_CLASSES = 50
+AWA2_IMAGES = 37_322
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,11 @@ def _nus_wide(progress: Progress) -> Images:
         )
     lines = lists[0].read_text().splitlines()
     paths = [line.strip().replace("\\", "/") for line in lines if line.strip()]
+    if len(paths) != NUS_WIDE_IMAGES:
+        raise DataUnavailable(
+            f"{lists[0]}: got {len(paths):,} images, expected the {NUS_WIDE_IMAGES:,} that are "
+            "published; get ImageList.zip anew"
+        )
     has = np.empty((len(paths), len(concepts)), np.bool_)
     for c, path in enumerate(concepts):
         progress("reading nus-wide", c, len(concepts))
@@ -239,10 +248,10 @@ def _awa2(progress: Progress) -> Images:
         "awa2: unpack https://cvml.ista.ac.at/AwA2/AwA2-data.zip (13 GB)",
     )
     images = image_folder(folder / "JPEGImages", labels=True)
-    if len(images.classes) != AWA2_CLASSES:
+    if (len(images), len(images.classes)) != (AWA2_IMAGES, AWA2_CLASSES):
         raise DataUnavailable(
-            f"{folder}: got images of {len(images.classes)} classes, expected {AWA2_CLASSES}; "
-            "unpack the archive anew"
+            f"{folder}: got {len(images):,} images of {len(images.classes)} classes, expected "
+            f"{AWA2_IMAGES:,} of {AWA2_CLASSES}; unpack the archive anew"
         )
     return Images.of("awa2", images.source, images.labels, images.classes)
 

@@ -27,8 +27,9 @@ def encode(
 ) -> Any:
     """Codes of many images or vectors, made by several processes.
 
-    The codes are those of ``encoder.encode`` on as many threads, in the same order: the items are
-    cut into the same batches.
+    The codes are those of ``encoder.encode`` with ``device="cpu"`` on as many threads, in the same
+    order: the items are cut into the same batches. Processors are what is asked for, GPUs are not
+    used.
 
     Args:
         encoder: fitted; each process gets a copy.
@@ -65,7 +66,7 @@ def encode(
     else:
         spans = -(-len(x) // batch_size)
         if spans == 0:
-            return data.from_numpy(encoder.encode(x)).rename_columns({"data": "code"})
+            return data.from_numpy(encoder.encode(x, device="cpu")).rename_columns({"data": "code"})
         source, size = data.range(spans, override_num_blocks=spans), 1
         function, work = _EncodeSpan, (ray().put(encoder), threads, ray().put(x), batch_size)
     codes = source.map_batches(
@@ -90,7 +91,8 @@ class _EncodeSpan:
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         first = int(batch["id"][0]) * self._batch_size
         chosen = self._x[first : first + self._batch_size]
-        return {"code": self._encoder.encode(chosen, batch_size=self._batch_size)}
+        codes = self._encoder.encode(chosen, batch_size=self._batch_size, device="cpu")
+        return {"code": codes}
 
 
 class _EncodeColumn:
@@ -103,7 +105,8 @@ class _EncodeColumn:
         x: Any = batch.pop(self._column)
         if x.dtype == np.object_:  # images of several sizes
             x = list(x)
-        return {**batch, "code": self._encoder.encode(x, batch_size=max(1, len(x)))}
+        codes = self._encoder.encode(x, batch_size=max(1, len(x)), device="cpu")
+        return {**batch, "code": codes}
 
 
 def _fetched(encoder: Any, threads: int) -> Any:

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from faiss_dmih.data.errors import DataUnavailable
 from faiss_dmih.encoders._torchvision import import_torchvision
 
 Stages = "OrderedDict[str, nn.Module]"
@@ -51,7 +52,7 @@ class Preprocessing:
         if self.bgr:
             x = x.flip(1)
         mean, std = (
-            torch.tensor(values, device=x.device)[:, None, None] for values in (self.mean, self.std)
+            torch.tensor(values).view(3, 1, 1).to(x.device) for values in (self.mean, self.std)
         )
         return (x - mean) / std
 
@@ -216,8 +217,15 @@ def _load(net: nn.Module, weights: str, pretrained: bool | str | Path) -> None:
     if pretrained is False:
         return
     if pretrained is True:
-        enum = getattr(import_torchvision().models, f"{weights}_Weights")
-        state = enum.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        enum = getattr(import_torchvision().models, f"{weights}_Weights").IMAGENET1K_V1
+        try:
+            state = enum.get_state_dict(progress=True, check_hash=True)
+        except OSError as error:  # urllib's URLError is one
+            raise DataUnavailable(
+                f"ImageNet's weights of {weights}: not in torch's cache, and downloading "
+                f"{enum.url} failed ({getattr(error, 'reason', error)}); a file of them may be "
+                "given instead"
+            ) from error
     else:
         state = _read_weights(Path(pretrained))
     expected = net.state_dict()

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from faiss_dmih import codes
 from faiss_dmih.encoders.backbones import Preprocessing, make_backbone
+from faiss_dmih.encoders.devices import State, device_of, is_unchanged, state_of
 from faiss_dmih.encoders.items import Items
 from faiss_dmih.encoders.nets import Head, Trunk, trunk_and_head
 from faiss_dmih.encoders.objective import Objective
 from faiss_dmih.folders import atomic_folder
+
+if TYPE_CHECKING:
+    from faiss_dmih.encoders.training import Training
 
 FORMAT, VERSION = "faiss_dmih encoder", 1
 
@@ -69,20 +73,17 @@ class Part:
     halved: bool = False
     cuts: tuple[int, ...] = field(default=())
 
-    _hashed: tuple[list[tuple[torch.Tensor, int]], str] | None = field(default=None, repr=False)
+    _hashed: tuple[State, str] | None = field(default=None, repr=False)
 
     @property
     def fingerprint(self) -> str:
         """Of its weights: another one where a single bit differs. Hashed again only after they have
         changed, which torch counts: an index asks before every search."""
-        state = sorted(self.head.state_dict(keep_vars=True).items())
-        now = [(value, value._version) for _, value in state]
-        if self._hashed is not None and len(now) == len(self._hashed[0]):
-            before = self._hashed[0]
-            if all(a is b and v == w for (a, v), (b, w) in zip(now, before, strict=True)):
-                return self._hashed[1]
+        now = state_of(self.head)
+        if self._hashed is not None and is_unchanged(self._hashed[0], now):
+            return self._hashed[1]
         digest = hashlib.sha256()
-        for name, value in state:
+        for name, value in sorted(self.head.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         self._hashed = now, digest.hexdigest()[:16]
@@ -95,6 +96,8 @@ class Encoder:
     trunk: Trunk
     parts: list[Part]
     architecture: Architecture
+    training: Training
+    """Of heads; that of a loaded encoder is the usual one."""
 
     @property
     def is_fitted(self) -> bool:
@@ -123,6 +126,7 @@ class Encoder:
         batch_size: int = 256,
         progress: bool = False,
         parts: Sequence[int] | None = None,
+        device: str | torch.device | None = None,
     ) -> NDArray[np.uint8]:
         """Packed codes uint8 (n, bits / 8); bit b is the sign of output b.
 
@@ -131,12 +135,18 @@ class Encoder:
             batch_size: items at a time.
             progress: whether to show a bar.
             parts: numbers of the heads to encode with; None: all.
+            device: where, by torch's name. None: where it was trained, by its training's
+                `accelerator`; after loading on a GPU if there is one. Last digits differ between
+                kinds of devices, and with them, rarely, a bit: codes that are compared are better
+                made on one kind.
 
         Raises:
             ValueError: the encoder was not fitted, its bits are not whole bytes, or ``x`` is of
                 another kind than it was trained on.
         """
-        relaxed = self.relaxed(x, batch_size=batch_size, progress=progress, parts=parts)
+        relaxed = self.relaxed(
+            x, batch_size=batch_size, progress=progress, parts=parts, device=device
+        )
         return codes.pack(relaxed > 0)
 
     def transform(self, x: Any) -> NDArray[np.uint8]:
@@ -150,18 +160,21 @@ class Encoder:
         batch_size: int = 256,
         progress: bool = False,
         parts: Sequence[int] | None = None,
+        device: str | torch.device | None = None,
     ) -> NDArray[np.float32]:
         """Relaxed codes float32 (n, bits) in [-1, 1]; those of `DeSH` and `DRSCH` are not within
-        bounds."""
-        heads = [part.head for part in self._fitted()]
-        heads = heads if parts is None else [heads[number] for number in parts]
+        bounds. Arguments as for `encode`."""
+        every = self._fitted()
+        chosen = every if parts is None else [every[number] for number in parts]
+        there = self._device() if device is None else torch.device(device)
+        trunk, heads = self.trunk.on(there), [part.head.on(there).eval() for part in chosen]
         items = self.items(x)
         out = np.empty((len(items), sum(head.bits for head in heads)), np.float32)
         with torch.no_grad():
             for here, batch in _bar(items, batch_size, "encode", progress):
-                features = self.trunk(batch)
-                relaxed = [head.eval()(features) for head in heads]
-                out[here.start : here.stop] = torch.cat(relaxed, 1).numpy()
+                features = trunk(batch.to(there))
+                relaxed = torch.cat([head(features) for head in heads], 1)
+                out[here.start : here.stop] = relaxed.cpu().numpy()
         return out
 
     def items(self, x: Any) -> Items:
@@ -178,14 +191,21 @@ class Encoder:
         return items
 
     def inputs(self, items: Items, *, batch_size: int = 256, progress: bool = False) -> Inputs:
-        """What heads are trained on: the trunk's features, computed once; without a frozen part the
-        items themselves, made into floats when they are asked for."""
+        """What heads are trained on: the trunk's features, computed once and kept in main memory;
+        without a frozen part the items themselves, made into floats when they are asked for. Either
+        is computed where the heads are trained."""
+        there = self._device()
+        trunk = self.trunk.on(there)
         if len(self.trunk.stages) == 0:
             near = items.in_memory()
-            return Inputs(len(items), lambda at: self.trunk(near.batch(at)))
+            return Inputs(len(items), lambda at: trunk(near.batch(at).to(there)))
         batches = _bar(items, batch_size, "shared layers", progress)
-        features = torch.cat([self.trunk(batch) for _, batch in batches])
+        features = torch.cat([trunk(batch.to(there)).cpu() for _, batch in batches])
         return Inputs(len(items), lambda at: features[torch.as_tensor(np.asarray(at, np.int64))])
+
+    def _device(self) -> torch.device:
+        """Where heads are trained, and items encoded."""
+        return device_of(self.training.accelerator)
 
     def _standardise(self, items: Items, *, batch_size: int = 4096) -> None:
         if self.trunk.preprocessing is None:

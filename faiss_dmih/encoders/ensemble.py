@@ -216,7 +216,7 @@ def _train_apart(work: Any) -> Head:
 
 
 def _materialised(inputs: Inputs) -> torch.Tensor:
-    return inputs.batch(range(inputs.n))
+    return inputs.batch(range(inputs.n)).cpu()
 
 
 def _materialised_examples(held_out: Any) -> Any:

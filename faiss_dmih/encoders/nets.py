@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from faiss_dmih.encoders.backbones import Backbone, Preprocessing
+from faiss_dmih.encoders.devices import is_unchanged, state_of
 
 
-class Trunk(nn.Module):  # type: ignore[misc]
+class Net(nn.Module):  # type: ignore[misc]
+    """Weights that stay where they are, and a copy of them where they are needed."""
+
+    def on(self, device: torch.device) -> Any:
+        """This net on the device: itself on a processor, elsewhere a copy, which is kept and made
+        anew when weights have changed.
+
+        A copy, because who moves the net itself takes it away from whoever searches beside, and
+        from files and other processes, which want it in main memory.
+        """
+        if device.type == "cpu":
+            return self
+        kept, now = getattr(self, "_elsewhere", None), state_of(self)
+        if kept is None or kept[0] != device or not is_unchanged(kept[1], now):
+            kept = device, now, deepcopy(self).to(device)
+            self._elsewhere = kept
+        return kept[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the copy, for pickle and deepcopy."""
+        return {name: value for name, value in self.__dict__.items() if name != "_elsewhere"}
+
+
+class Trunk(Net):
     """The frozen part, shared by all heads: from images uint8 (n, height, width, 3) or vectors
     (n, dim) to what the heads take. Without stages it only makes floats of images, and vectors of
     mean 0 and variance 1 in each dimension.
@@ -29,11 +55,17 @@ class Trunk(nn.Module):  # type: ignore[misc]
             self.register_buffer("mean", torch.zeros(input_dim))
             self.register_buffer("deviation", torch.ones(input_dim))
         self.requires_grad_(False)
-        self.eval()
+        super().train(False)  # `eval` would ask the method below
 
     def train(self, mode: bool = True) -> Trunk:
         """Nothing: batch norms do not learn here, and nothing is dropped."""
         return self
+
+    def on(self, device: torch.device) -> Any:
+        """As `Net.on`; what is made of images first is no weight, and may have been changed."""
+        net = super().on(device)
+        net.preprocessing = self.preprocessing
+        return net
 
     def standardise(self, batches: Iterable[Tensor]) -> None:
         """Learns mean and standard deviation of vectors; a constant dimension is only shifted."""
@@ -100,7 +132,7 @@ HEADS = {"tanh": torch.tanh, "linear": lambda z: z, "weighted": torch.tanh, "div
 """What becomes of a hash layer's numbers, by the kind of the head."""
 
 
-class Head(nn.Module):  # type: ignore[misc]
+class Head(Net):
     """The part that is trained: the other stages of a backbone, a hash layer, an activation.
 
     `kind` is "tanh", a linear layer and tanh; "linear", without activation; "weighted", tanh times

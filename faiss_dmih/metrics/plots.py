@@ -139,11 +139,15 @@ def _curves(
 
 
 def plot_correlation(evaluations: Sequence[Evaluation], path: Path) -> Path:
-    """|C| of each two bits: a row for each series, a column for each length. Of runs the first."""
+    """|C| of each two bits: a row for each series, a column for each length; series of a single
+    length side by side. Of runs the first."""
     lengths, names = _lengths(evaluations), _names(evaluations)
     heading = "Absolute correlation of bits (grey: constant bits)"
-    scale = 0.8 if len(lengths) > 1 else 1.4
-    figure, axes = _figure(len(names), len(lengths), heading, scale=scale)
+    if len(lengths) > 1:
+        figure, axes = _figure(len(names), len(lengths), heading, scale=0.8)
+    else:
+        figure, axes = _figure(1, len(names), heading, scale=1.1)
+        axes = axes.T
     for row, name in enumerate(names):
         for column, bits in enumerate(lengths):
             axis = axes[row, column]

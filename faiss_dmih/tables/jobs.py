@@ -15,7 +15,7 @@ from faiss_dmih.data import Features
 from faiss_dmih.metrics import mean_average_precision
 from faiss_dmih.metrics.evaluation import Evaluation, evaluate
 from faiss_dmih.options import paper_cuts
-from faiss_dmih.tables.models import Model
+from faiss_dmih.tables.models import RATES, SIZES, Model
 from faiss_dmih.tables.sets import DERIVED
 from faiss_dmih.tables.timing import KEPT, protocol, searches, views
 from faiss_dmih.tables.trainings import (
@@ -34,7 +34,20 @@ from faiss_dmih.tables.work import Key, NotRun, Work, Workshop
 NS = (1, 10, *range(100, 1001, 100))
 KS = (1, 10, 100)
 _PREFIX_CHECKED = 1_000
+_FIGURES = tuple(f"metrics/{name}.py" for name in ("bits", "evaluation", "ranking", "tables"))
+"""What figures are computed by; pictures may change without them."""
 _NETS = ("encoders", "similarity.py", "tables/trainings.py")
+
+
+@dataclass(frozen=True)
+class OfModel(Work):
+    """Work about one training."""
+
+    model: Model
+
+    @property
+    def data(self) -> str:
+        return self.model.data
 
 
 @dataclass(frozen=True)
@@ -50,8 +63,13 @@ class Activations(Work):
         return f"activations, {self.name}"
 
     @property
+    def data(self) -> str:
+        return self.name
+
+    @property
     def seconds(self) -> float:
-        return 200.0
+        images = SIZES.get(DERIVED[self.name].images, 60_000)
+        return images / RATES.get(DERIVED[self.name].backbone, 100)
 
     def key(self, shop: Workshop) -> Key:
         said = DERIVED[self.name]
@@ -62,9 +80,9 @@ class Activations(Work):
         }
 
     def do(self, shop: Workshop, folder: Path) -> None:
-        import torch
-
         from faiss_dmih.encoders import DeepHash
+        from faiss_dmih.encoders.devices import device_of
+        from faiss_dmih.encoders.items import Items as Batches
 
         said = DERIVED[self.name]
         items = shop.sets.open(said.images)
@@ -76,23 +94,24 @@ class Activations(Work):
         )
         trunk, _ = net.architecture.build(8)
         trunk.preprocessing = replace(trunk.preprocessing, size=said.size)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        trunk.to(device)
-        from faiss_dmih.encoders.items import Items as Batches
-
-        out = []
+        device = device_of("auto")
+        trunk = trunk.on(device)
+        vectors = None  # in a file, as they may be more than the memory holds
         for span, batch in Batches(items, said.size).batches(250):
             shop.progress(self.title, span.start, len(items))
-            found = trunk(batch.to(device)).cpu()
-            out.append(found.mean(dim=(2, 3)) if found.ndim == 4 else found)
-        np.save(folder / "vectors.npy", torch.cat(out).numpy())
+            found = trunk(batch.to(device))
+            found = (found.mean(dim=(2, 3)) if found.ndim == 4 else found).cpu().numpy()
+            if vectors is None:
+                shape = len(items), found.shape[1]
+                path = folder / "vectors.npy"
+                vectors = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+            vectors[span.start : span.stop] = found
 
 
 @dataclass(frozen=True)
-class Fit(Work):
+class Fit(OfModel):
     """An encoder in `encoder`, and fit.json: seconds of each step, unless it was resumed."""
 
-    model: Model
     kind = "encoders"
     sources = _NETS
 
@@ -147,10 +166,9 @@ class Fit(Work):
 
 
 @dataclass(frozen=True)
-class Codes(Work):
+class Codes(OfModel):
     """codes.npz: xb, xq, and labels yb, yq; codes.json: cuts, seconds of training."""
 
-    model: Model
     kind = "codes"
     sources = ("baselines", "tables/trainings.py")
 
@@ -167,7 +185,10 @@ class Codes(Work):
     def seconds(self) -> float:
         if self.model.how.takes_vectors:
             return self.model.seconds + 1
-        return 2.0 if self.model.on_vectors else 1 + (self.model.database or 60_000) / 2_000
+        if self.model.on_vectors:
+            return 2.0
+        images = self.model.database or SIZES.get(self.model.data, 60_000)
+        return 1 + images / RATES.get(self.model.backbone, 100)
 
     def key(self, shop: Workshop) -> Key:
         import sklearn
@@ -208,13 +229,12 @@ class Codes(Work):
 
 
 @dataclass(frozen=True)
-class Evaluated(Work):
+class Evaluated(OfModel):
     """evaluation.json, as `metrics.evaluation` has it; of the first `bits` of an ensemble."""
 
-    model: Model
     bits: int | None = None
     kind = "evaluations"
-    sources = ("metrics",)
+    sources = _FIGURES
 
     @property
     def title(self) -> str:
@@ -239,7 +259,37 @@ class Evaluated(Work):
 
 
 @dataclass(frozen=True)
-class Timed(Work):
+class Rearranged(OfModel):
+    """evaluation.json of the same codes with their bits in the order that `faiss_dmih.partition`
+    learns from the database. Distances are the same; hash tables are others."""
+
+    kind = "rearranged"
+    sources = (*_FIGURES, "tables/trainings.py")
+
+    @property
+    def title(self) -> str:
+        return f"evaluate {self.model.title}, rearranged"
+
+    @property
+    def needs(self) -> Sequence[Work]:
+        return (Codes(self.model),)
+
+    @property
+    def seconds(self) -> float:
+        return 3.0
+
+    def key(self, shop: Workshop) -> Key:
+        return {"ns": NS, "ks": KS, "order": partition_identity()}
+
+    def do(self, shop: Workshop, folder: Path) -> None:
+        xb, xq, cuts, z = load_codes(shop.folder(Codes(self.model)), self.model)
+        xb, xq, cuts = rearranged(xb, xq, cuts)
+        found = evaluate(xb, xq, z["yb"], z["yq"], cuts, name=self.model.method, ns=NS, ks=KS)
+        found.save(folder / "evaluation.json")
+
+
+@dataclass(frozen=True)
+class Timed(OfModel):
     """times.json: of each k, times of plain MIH, of the index, and of its scan, over those of
     IndexBinaryFlat and of the scan.
 
@@ -251,7 +301,6 @@ class Timed(Work):
             data-driven multi-index hashing.
     """
 
-    model: Model
     ks: tuple[int, ...]
     views: int = 0
     rearranged: bool = False
@@ -289,11 +338,10 @@ class Timed(Work):
 
 
 @dataclass(frozen=True)
-class Taught(Work):
+class Taught(OfModel):
     """taught.json: an ensemble learns the first half of the classes, then, one sub-model after the
     other, from items of the other half alone; mAP of queries of both halves after each update."""
 
-    model: Model
     kind = "taught"
     sources = _NETS
 
@@ -355,5 +403,5 @@ def _split_of(shop: Workshop, model: Model) -> str:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """Of `Evaluated`."""
+    """Of `Evaluated`, and of `Rearranged`."""
     return Evaluation.load(folder / "evaluation.json")

@@ -32,7 +32,7 @@ METHODS: dict[str, Method] = {
     "LFH": Method("LFH", True, seconds=9),
     "CNNH": Method("CNNH", seconds=32),
     "DeSH": Method("DeSH", seconds=17),
-    "DNNH": Method("DNNH", seconds=190),
+    "DNNH": Method("DNNH", seconds=70),
     "DRSCH": Method("DRSCH", seconds=69),
     "DeepHash": Method("DeepHash", seconds=24),
     "DMIH": Method("DMIH", seconds=43),
@@ -43,6 +43,12 @@ METHODS: dict[str, Method] = {
     "OrthoHash": Method("OrthoHash", seconds=20),
     "OrthoHash, balanced": Method("OrthoHash", changes=((PSI, 0.1), (PHI, 0.2)), seconds=40),
 }
+
+
+RATES = {"small": 2_000, "alexnet": 80, "squeezenet1_0": 280}
+"""Images that a busy core makes activations or codes of in a second, about: for estimates."""
+SIZES = {"svhn": 630_000, "nus-wide": 195_000, "awa2": 37_000, "imagenet-100": 134_000}
+"""Of sets with other than 60,000 images, about: for estimates."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +109,23 @@ class Model:
         whole = self.how.seconds * share * self.epochs / 20
         # Images: an epoch of 10,000 took the small net 12 s, AlexNet 390 s.
         images = {"small": 12.0, "alexnet": 390.0}.get(self.backbone, 60.0)
+        if self.how.kind == "EnsembleDSH":
+            images *= self.bits / 32  # sub-models of 16 bits, each of half of the items
         return whole if self.on_vectors else whole + images * share * self.epochs
 
     @property
     def on_vectors(self) -> bool:
-        """Whether its data are vectors, by their name: for estimates."""
-        return self.data.endswith(("-features", "-fc7"))
+        """Whether its data are vectors, by their name."""
+        return are_vectors(self.data)
+
+
+def are_vectors(data: str) -> bool:
+    """Whether a set is of vectors, by its name.
+
+    >>> are_vectors("cifar10-features"), are_vectors("svhn-fc7"), are_vectors("svhn")
+    (True, True, False)
+    """
+    return data.endswith(("-features", "-fc7"))
 
 
 def _is_number(value: Any) -> bool:

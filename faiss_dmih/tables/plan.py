@@ -51,16 +51,16 @@ class Plan:
         """A training as this plan has it: vectors for methods that take them."""
         if METHODS[method].takes_vectors and f"{data}-fc7" in DERIVED:
             data = f"{data}-fc7"
-        usual = Model(
-            method,
-            data,
-            bits,
-            seed,
-            epochs=0 if METHODS[method].takes_vectors else self.epochs,
-            backbone=self.backbone,
-            pretrained=self.pretrained,
-            freeze=self.shared if METHODS[method].kind == "EnsembleDSH" else None,
-        )
+        is_ensemble = METHODS[method].kind == "EnsembleDSH"
+        epochs = 0 if METHODS[method].takes_vectors else self.epochs
+        usual = Model(method, data, bits, seed, epochs=epochs)
+        if not usual.on_vectors:  # which have no backbone, so that schedules share their trainings
+            usual = replace(
+                usual,
+                backbone=self.backbone,
+                pretrained=self.pretrained,
+                freeze=self.shared if is_ensemble else None,
+            )
         return replace(usual, **changes)
 
 

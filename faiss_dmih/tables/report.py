@@ -55,11 +55,12 @@ def write_report(
 
 def setting(plan: Plan, machine: Machine, left: int) -> list[str]:
     """Where and how, in lines."""
+    cores = "1 core" if machine.cores == 1 else f"{machine.cores} cores"
     lines = [
         f"Schedule {plan.schedule}: {ABOUT[plan.schedule]}. Here: {', '.join(plan.data)}; "
         f"{', '.join(map(str, plan.bits))} bits; {plan.seeds} "
         f"{'seed' if plan.seeds == 1 else 'seeds'}, {plan.epochs} epochs.",
-        f"{machine.cpu}, {machine.cores} cores, load {machine.load_before:g} at the end; "
+        f"{machine.cpu}, {cores}, load {machine.load_before:g} at the end; "
         f"FAISS {machine.faiss}, faiss_dmih {machine.faiss_dmih} ({machine.simd}); {machine.date}.",
         _HEAD,
     ]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faiss_dmih.data import Features, Images, Split, labelled, paper_split
+from faiss_dmih.data.errors import DataUnavailable, NotDownloaded
 from faiss_dmih.data.files import Progress, no_progress
 from faiss_dmih.data.sources import Vectors
 from faiss_dmih.tables.models import Model
@@ -51,7 +52,9 @@ class Sets:
         self.weights, self.progress = weights, progress
         self.find_derived: Callable[[str], Path] = Path  # the workshop sets it
         self.open = lru_cache(maxsize=3)(self._open)
+        self._unavailable: dict[str, DataUnavailable] = {}
         self.identity = lru_cache(maxsize=None)(self._identity)
+        self._parts = lru_cache(maxsize=64)(self._drawn)
 
     def work_for(self, name: str) -> Work:
         from faiss_dmih.tables.jobs import Activations
@@ -63,13 +66,19 @@ class Sets:
         than the model says; with `validation` items these are the queries, and are no more in the
         database."""
         base = DERIVED[model.data].images if model.data in DERIVED else model.data
-        parts = paper_split(self.open(base), seed=model.seed, validation=model.validation)
+        return self._parts(base, model.seed, model.validation, model.items, model.database)
+
+    def _drawn(
+        self, base: str, seed: int, validation: int, items: int | None, most: int | None
+    ) -> Split:
+        """`split`, which thousands of models ask for."""
+        parts = paper_split(self.open(base), seed=seed, validation=validation)
         database, queries = parts.database, parts.queries
-        if model.validation:
+        if validation:
             database, queries = np.setdiff1d(database, parts.validation), parts.validation
-        train = _some(parts.train, model.items, model.seed)
+        train = _some(parts.train, items, seed)
         none = np.empty(0, np.int64)
-        return Split(_some(database, model.database, model.seed), queries, train, none)
+        return Split(_some(database, most, seed), queries, train, none)
 
     def pretrained(self, backbone: str) -> bool | str:
         """What an encoder takes for ImageNet's weights."""
@@ -84,9 +93,10 @@ class Sets:
 
     def _open(self, name: str) -> Images | Features:
         if name not in DERIVED:
-            return labelled(name, progress=self.progress)
+            return self._named(name)
         images = self.open(DERIVED[name].images)
-        vectors = np.load(self.find_derived(name) / "vectors.npy")
+        # Mapped: activations of SVHN are 10 GB, and what is asked for is copied anyway.
+        vectors = np.load(self.find_derived(name) / "vectors.npy", mmap_mode="r")
         return Features.of(
             images.name,  # its protocol is that of the images
             Vectors(vectors, name),
@@ -94,6 +104,19 @@ class Sets:
             images.classes,
             images.official_test,
         )
+
+    def _named(self, name: str) -> Images | Features:
+        """Once it could not be had it is not looked for again: every piece of work asks, and a
+        download that fails may take seconds to do so."""
+        if name in self._unavailable:
+            raise self._unavailable[name]
+        try:
+            return labelled(name, progress=self.progress)
+        except NotDownloaded:
+            raise
+        except DataUnavailable as error:
+            self._unavailable[name] = error
+            raise
 
     def _identity(self, name: str) -> dict[str, Any]:
         """Of a set's contents: its labels, and a sample of its items. Derived sets are known by

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from faiss_dmih.tables.models import are_vectors
 from faiss_dmih.tables.plan import Plan
+from faiss_dmih.tables.sets import DERIVED
 
 _DATA = {
     "cifar10-features": "cifar10-features: vectors in the place of images, 512 pooled activations "
@@ -13,23 +15,31 @@ _DATA = {
     "database, 5,000 queries, 10,000 to train on.",
     "cifar10-jpeg": "cifar10-jpeg: CIFAR-10's images after compression as JPEG, slightly lossy.",
     "awa2": "awa2: other photos of AwA's 50 classes, whose own are no longer published.",
-    "imagenet-100": "imagenet-100: the first 100 classes, as which ones were drawn is not said.",
+    "imagenet-100": "imagenet-100: 100 classes drawn at random, as which ones the paper drew is "
+    "not said.",
 }
 
 
 def of_data(plan: Plan, *data: str) -> tuple[str, ...]:
     """Of these sets, and of the nets."""
     found = [_DATA[name] for name in data if name in _DATA]
-    if not all(name.endswith("-features") for name in data):
+    if not all(map(are_vectors, data)):
         net = "AlexNet" if plan.backbone == "alexnet" else f"the backbone {plan.backbone!r}"
         weights = "ImageNet's weights" if plan.pretrained else "random weights at the start"
         found.append(f"Images: {net} with {weights}; the papers have AlexNet, with ImageNet's.")
+    if any(f"{name}-fc7" in DERIVED for name in data):
+        found.append("Methods that are no nets take AlexNet's activations after fc7.")
     return tuple(found)
 
 
 MARGIN = (
     "Margin: an eighth of the bits of Hamming's distance, where DMIH has half of them of an "
     "undefined Euclidean one (docs/methods.md)."
+)
+EDSH_MARGIN = (
+    "Margin: an eighth of the bits of Hamming's distance, DeSH's the published half of them; which "
+    "one the ensemble paper has it does not say, only that it is at most all bits "
+    "(docs/methods.md)."
 )
 QUIET = 0.3
 """Cores that others keep busy, below which times need no warning."""

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from faiss_dmih.metrics.evaluation import Evaluation
-from faiss_dmih.tables.jobs import Codes, Evaluated, Fit, Taught, Timed, read_evaluation
+from faiss_dmih.tables.jobs import (
+    Codes,
+    Evaluated,
+    Fit,
+    Rearranged,
+    Taught,
+    Timed,
+    read_evaluation,
+)
 from faiss_dmih.tables.layout import Figure, Row
 from faiss_dmih.tables.models import Model
 from faiss_dmih.tables.plan import Plan
@@ -58,6 +66,10 @@ class Sheet:
         return self._each(
             method, data, bits, changes, lambda m: Evaluated(m, first), read_evaluation
         )
+
+    def rearranged(self, method: str, data: str, bits: int, **changes: Any) -> Found[Evaluation]:
+        """Of codes with their bits in the learnt order."""
+        return self._each(method, data, bits, changes, Rearranged, read_evaluation)
 
     def times(
         self,

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from faiss_dmih.data.errors import DataUnavailable
+from faiss_dmih.data.errors import DataUnavailable, NotDownloaded
 from faiss_dmih.data.files import Progress, no_progress
 from faiss_dmih.folders import atomic_folder
 from faiss_dmih.tables.sets import Sets
@@ -49,6 +49,11 @@ class Work(ABC):
     def needs(self) -> Sequence[Work]:
         """What has to be done before."""
         return ()
+
+    @property
+    def data(self) -> str:
+        """Name of the set that it is about; empty for none."""
+        return ""
 
     @property
     def seconds(self) -> float:
@@ -118,7 +123,8 @@ class Workshop:
 
     def missing(self, wanted: Sequence[Work]) -> list[Work]:
         """What is to be done for these, what others need first. What cannot be done, for want of
-        its data or because something it needs has failed, goes into `failures`."""
+        its data or because something it needs has failed, goes into `failures`. What waits for
+        data that would be downloaded is to be done."""
         out: dict[Work, None] = {}
 
         def visit(work: Work) -> bool:
@@ -127,6 +133,8 @@ class Workshop:
             try:
                 if work not in self.failures and self.is_done(work):
                     return True
+            except NotDownloaded:
+                pass
             except (DataUnavailable, NotRun, ImportError, ValueError) as error:
                 self.failures[work] = " ".join(str(error).split())
             if work in self.failures:

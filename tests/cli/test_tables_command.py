@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,24 @@ def test_a_dry_run_does_nothing(here: Path) -> None:
     assert "train DMIH" in done(*QUICK, "--dry-run")
     assert not (here / "cache").exists()
     assert not (here / "report").exists()
+
+
+def test_a_dry_run_of_the_full_schedule_downloads_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It plans what has a download, and names what has to be got by hand."""
+    monkeypatch.setenv("FAISS_DMIH_DATA", str(here))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "home"))
+    monkeypatch.setattr(urllib.request, "urlopen", _interrupt)
+    result = invoke("tables", "--schedule", "full", "--dry-run", "--cache", "cache")
+    assert result.exit_code == 0, result.output
+    for line in ("activations, svhn-fc7: 1 ", "encoders, svhn: ", "times, cifar10: "):
+        assert line in result.stdout
+    assert " pieces of work, about " in result.stdout
+    for name in ("nus-wide", "awa2", "imagenet-100", "cifar10-features"):
+        assert f" pieces of work: {name}: " in result.stderr
+    assert "svhn" not in result.stderr
+    assert not (here / "cache").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,16 @@ import threading
 import pytest
 
 from faiss_dmih.data import DataUnavailable
-from faiss_dmih.data.files import Remote, atomic_write, cache_dir, fetch, find, search_dirs
+from faiss_dmih.data.errors import NotDownloaded
+from faiss_dmih.data.files import (
+    Remote,
+    atomic_write,
+    cache_dir,
+    fetch,
+    find,
+    no_downloads,
+    search_dirs,
+)
 
 CONTENT = bytes(range(256)) * 3000
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -46,6 +55,19 @@ def served(tmp_path):
 
 def leftovers(folder):
     return [path.name for path in folder.rglob("*") if path.is_file()]
+
+
+def test_nothing_is_downloaded_where_that_is_not_allowed(home, served):
+    folder, url = served
+    (folder / "a.bin").write_bytes(CONTENT)
+    remote = Remote("a.bin", f"{url}/a.bin", MD5)
+    with no_downloads():
+        with pytest.raises(NotDownloaded, match=r"a\.bin: not here, would be downloaded from http"):
+            fetch(remote)
+        assert leftovers(home / "cache") == []
+    path = fetch(remote)
+    with no_downloads():
+        assert fetch(remote) == path
 
 
 def test_a_download_is_kept_and_not_repeated(home, served):

@@ -289,7 +289,7 @@ def test_a_damaged_imagenet_archive_is_refused(imagenet):
 
 
 @pytest.fixture
-def nus_wide(data):
+def nus_wide(data, monkeypatch):
     """Four images and 23 concepts: c00, c01 ... each with more images than the next, two with none.
 
     Images 0, 2, 3 have the first 21, 14, 7 concepts, image 1 has none of the frequent ones.
@@ -307,6 +307,7 @@ def nus_wide(data):
     (folder / "Flickr/sea").mkdir(parents=True)
     for i in range(4):
         (folder / f"Flickr/sea/{i:04}_9.jpg").write_bytes(jpeg(40 + i))
+    monkeypatch.setattr(named, "NUS_WIDE_IMAGES", 4)
     return folder
 
 
@@ -341,6 +342,13 @@ def test_nus_wide_lists_of_other_lengths(nus_wide):
         labelled("nus-wide")
 
 
+def test_nus_wide_with_half_a_list(nus_wide):
+    path = nus_wide / "ImageList/Imagelist.txt"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(DataUnavailable, match=r"Imagelist\.txt: got 2 images, expected the 4 that"):
+        labelled("nus-wide")
+
+
 def test_nus_wide_without_photos(nus_wide):
     (nus_wide / "Flickr").rename(nus_wide / "elsewhere")
     with pytest.raises(DataUnavailable, match=r"none of its images, as sea/0000_9\.jpg, is in"):
@@ -354,9 +362,10 @@ def test_awa2(data, monkeypatch):
         folder = data / "Animals_with_Attributes2/JPEGImages" / name
         folder.mkdir(parents=True)
         (folder / f"{name}_10001.jpg").write_bytes(jpeg(50 + i))
-    with pytest.raises(DataUnavailable, match="got images of 2 classes, expected 50"):
+    with pytest.raises(DataUnavailable, match="got 2 images of 2 classes, expected 37,322 of 50"):
         labelled("awa2")
     monkeypatch.setattr(named, "AWA2_CLASSES", 2)
+    monkeypatch.setattr(named, "AWA2_IMAGES", 2)
     images = labelled("awa2")
     assert images.name == "awa2"
     assert images.classes == ("antelope", "grizzly+bear")

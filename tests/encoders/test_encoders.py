@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from small import quick, vectors
 
 from faiss_dmih import codes
+from faiss_dmih.data import DataUnavailable
 from faiss_dmih.encoders import BACKBONES, DMIH, DeepHash, EnsembleDSH, load_encoder
 from faiss_dmih.encoders.backbones import make_backbone
 from faiss_dmih.encoders.nets import trunk_and_head
@@ -152,6 +154,22 @@ def test_the_trunk_does_not_change(name: str) -> None:
     assert any(not torch.equal(a, b) for a, b in zip(*heads, strict=True))
 
 
+@pytest.mark.parametrize(("name", "freeze"), [("features", "fc"), ("small", "fc")])
+def test_frozen_stages_drop_nothing_and_learn_no_statistics(name: str, freeze: str) -> None:
+    """Dropout and batch normalisation are as in use: codes depend on the item alone."""
+    x = vectors()[0] if name == "features" else images(40, 32)
+    encoder = DeepHash(16, backbone=name, freeze=freeze, training=quick(epochs=1))
+    encoder.fit(x, np.arange(len(x)) % 4)
+    encoder.trunk.train()
+    assert not any(module.training for module in encoder.trunk.modules())
+    before = {name: value.clone() for name, value in encoder.trunk.state_dict().items()}
+    relaxed = encoder.relaxed(x)
+    np.testing.assert_array_equal(encoder.relaxed(x), relaxed)
+    np.testing.assert_allclose(encoder.relaxed(x, batch_size=3), relaxed, rtol=1e-4, atol=1e-5)
+    for name_, value in encoder.trunk.state_dict().items():
+        assert torch.equal(value, before[name_])
+
+
 @pytest.mark.parametrize("halved", [False, True])
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbones_have_the_width_they_say(name: str, halved: bool) -> None:
@@ -186,6 +204,16 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(b"")
     with pytest.raises(ValueError, match="nothing is unpickled"):
         make_backbone("alexnet", pretrained=tmp_path / "weights.pth")
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
+    with pytest.raises(DataUnavailable, match=r"AlexNet: not in .* failed \(no route to host\)"):
+        make_backbone("alexnet", pretrained=True)
 
 
 def test_an_ensemble_is_loaded_with_its_architectures(tmp_path: Path) -> None:

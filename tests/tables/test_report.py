@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import toys
+from elsewhere import THERE, Elsewhere
 
 from faiss_dmih.baselines import LSH
 from faiss_dmih.bench.machine import describe
 from faiss_dmih.data import labelled, paper_split
-from faiss_dmih.encoders import DMIH, Training, load_encoder
-from faiss_dmih.metrics import bucket_entropy, mean_average_precision
-from faiss_dmih.tables import PAPERS, SCHEDULES, TABLES, Order, Workshop, chosen
+from faiss_dmih.encoders import DMIH, Training, devices, load_encoder
+from faiss_dmih.encoders import encoder as encoder_module
+from faiss_dmih.metrics import bucket_entropy, expected_candidates, mean_average_precision
+from faiss_dmih.partition import learn_partition
+from faiss_dmih.tables import PAPERS, SCHEDULES, TABLES, Order, Workshop, chosen, settings
 from faiss_dmih.tables import sheet as sheet_module
 from faiss_dmih.tables.jobs import Activations, Codes, Fit
 from faiss_dmih.tables.layout import Section
@@ -95,6 +98,31 @@ def test_figures_are_those_of_the_codes(sections):
     assert figures(sections["dmih-2"], toys.VECTORS, "DMIH", "natural")[0][0] == pytest.approx(nats)
 
 
+def test_rearranged_tables_are_those_of_the_learnt_order(shop, sections):
+    """Table 4: entropy and candidates of the codes with their bits in that order."""
+    codes = shop.folder(Codes(toys.plan().model("DeepHash", toys.VECTORS, 64, 0)))
+    with np.load(codes / "codes.npz") as file:
+        xb, xq = file["xb"], file["xq"]
+    cuts = json.loads((codes / "codes.json").read_text())["cuts"]
+    learnt = learn_partition(xb, len(xb), "data-driven", cuts=cuts)
+    found = {
+        "MIH": (xb, xq, cuts),
+        "data-driven MIH (two-stage)": (learnt.permute(xb), learnt.permute(xq), learnt.cuts),
+    }
+    for search, (base, asked, lengths) in found.items():
+        shown = figures(sections["dmih-4"], toys.VECTORS, "64", "DeepHash", search)
+        nats = float(np.mean(bucket_entropy(base, lengths).per_table))
+        entries = expected_candidates(base, asked, lengths, k=1).entries.mean()
+        assert shown[3:] == [(pytest.approx(nats),), (pytest.approx(float(entries)),)]
+
+
+def test_what_a_single_length_cannot_show_is_said(shop, sections):
+    few = [line for line in sections["dmih-f4"].differences if "several lengths" in line]
+    assert len(few) == 1
+    (more,) = Order(toys.plan(bits=(64, 96)), ("dmih-f4",)).written(shop)
+    assert not any("several lengths" in line for line in more.differences)
+
+
 def test_the_published_figures_are_beside_ours(sections):
     row = next(r for r in sections["dmih-1"].rows if r.labels[0] == "SVHN, published")
     assert row.published
@@ -156,6 +184,28 @@ def test_the_full_schedule_asks_for_what_the_papers_have():
     assert of["ensemble", "awa2", 128, 1, "conv3"].grown == (32, 64, 96)
     stages = {m.freeze for m in models if m.data == "imagenet-100" and m.bits == 96}
     assert stages >= {None, "conv1", "conv5", "fc7"}
+
+
+def test_schedules_share_the_trainings_on_vectors():
+    """Which backbone and which frozen layers images have is nothing to them."""
+    for method in ("DMIH", "ensemble"):
+        quick, full = (
+            SCHEDULES[name].model(method, "cifar10-features", 64, 0) for name in ("quick", "full")
+        )
+        assert quick == full
+    of_images = SCHEDULES["full"].model("ensemble", "cifar10", 64, 0)
+    assert (of_images.backbone, of_images.freeze, of_images.pretrained) == (
+        *("alexnet", "conv3"),
+        True,
+    )
+
+
+def test_settings_of_images_and_vectors_are_named():
+    said = settings.of_data(SCHEDULES["full"], "svhn", "cifar10-features")
+    assert any(line.startswith("Images: AlexNet with ImageNet's weights") for line in said)
+    assert "Methods that are no nets take AlexNet's activations after fc7." in said
+    said = settings.of_data(SCHEDULES["full"], "svhn-fc7", "cifar10-features")
+    assert not any(line.startswith(("Images", "Methods")) for line in said)
 
 
 def test_sweeps_know_no_queries(known):
@@ -244,6 +294,33 @@ def test_a_cache_may_move(shop, tmp_path):
         assert not [w for w in moved.missing(Order(toys.plan()).needed()) if "rearr" not in w.title]
     finally:
         Path(root).rename(shop.root)
+
+
+def test_codes_and_activations_are_made_on_the_device(known, tmp_path, monkeypatch):
+    """Of a trained net, and of a pre-trained one; to the bit those of the processor."""
+    name = "derived-features"
+    monkeypatch.setitem(DERIVED, name, Derived(toys.PHOTOS, "small", "conv3", 32))
+    monkeypatch.setattr(Sets, "pretrained", lambda sets, backbone: False)
+    model = toys.plan().model("DMIH", toys.PHOTOS, 32, 0, freeze="conv1")
+    here, there = (Workshop(tmp_path / place, Sets()) for place in ("here", "there"))
+    wanted = [Codes(model), Activations(name)]
+    here.run(wanted[:1], lambda work, share: None)
+    there.run([Fit(model)], lambda work, share: None)
+    monkeypatch.setattr(devices, "device_of", lambda accelerator: THERE)
+    monkeypatch.setattr(encoder_module, "device_of", lambda accelerator: THERE)
+    with Elsewhere() as device:
+        there.run(wanted[:1], lambda work, share: None)
+        assert device.there
+        assert not device.here
+        device.there.clear()
+        there.run(wanted[1:], lambda work, share: None)
+        assert device.there
+        assert not device.here
+    assert not there.failures
+    made = [np.load(shop.folder(wanted[0]) / "codes.npz") for shop in (here, there)]
+    for array in ("xb", "xq"):
+        np.testing.assert_array_equal(made[0][array], made[1][array])
+    assert np.load(there.folder(wanted[1]) / "vectors.npy").shape == (120, 128)
 
 
 def test_activations_are_made_once_and_trained_on(known, tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from faiss_dmih.data import DataUnavailable
+from faiss_dmih.data.errors import NotDownloaded
+from faiss_dmih.tables import sets as sets_module
 from faiss_dmih.tables import work
 from faiss_dmih.tables.sets import Sets
 from faiss_dmih.tables.work import Absent, NotRun, Work, Workshop
@@ -121,6 +123,31 @@ def test_what_fails_takes_along_who_needs_it_and_nobody_else(tmp_path, fault, wh
     assert shop.find(C) == Absent(why)
     assert isinstance(shop.find(D), Path)
     assert not shop.folder(B).exists()
+
+
+def test_what_waits_for_a_download_is_to_be_done(tmp_path, monkeypatch):
+    def waiting(step: Step, shop: Workshop) -> dict[str, Any]:
+        raise NotDownloaded("not here, would be downloaded")
+
+    monkeypatch.setattr(Step, "key", waiting)
+    shop = Workshop(tmp_path, Sets())
+    assert shop.missing([C, D]) == [A, B, C, D]
+    assert not shop.failures
+
+
+def test_a_set_that_cannot_be_had_is_looked_for_once(monkeypatch):
+    looked = []
+
+    def nowhere(name: str, progress: Any) -> Any:
+        looked.append(name)
+        raise DataUnavailable(f"{name}: nowhere")
+
+    monkeypatch.setattr(sets_module, "labelled", nowhere)
+    sets = Sets()
+    for _ in range(3):
+        with pytest.raises(DataUnavailable, match="svhn: nowhere"):
+            sets.identity("svhn")
+    assert looked == ["svhn"]
 
 
 def test_data_that_are_missing_are_known_beforehand(tmp_path, monkeypatch):
