@@ -10,7 +10,7 @@ import pytest
 from checks import assert_same, draw_index, make_index
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Case, cases, ks, radii
+from strategies import Case, cases, ks, make_queries, radii
 
 import faiss_dmih
 from faiss_dmih import SearchParametersDMIH, reference
@@ -131,3 +131,93 @@ def test_its_attributes() -> None:
         SearchParametersDMIH(max_codes=1.5)
     with pytest.raises(TypeError):
         faiss_dmih._engine.max_codes(faiss.SearchParameters())
+
+
+LARGE = [
+    Case(d=64, n=20_000, nq=0, kind="clustered", seed=2),
+    Case(d=128, n=20_000, nq=0, kind="duplicates", seed=3),
+    Case(d=96, n=20_000, nq=0, kind="complements", seed=4),
+    Case(d=256, n=20_000, nq=0, kind="few bits", seed=5),
+    Case(d=520, n=12_000, nq=0, kind="uniform", seed=6),
+]
+
+
+@pytest.fixture(scope="module")
+def large() -> dict[int, Any]:
+    """Of each, segments with clusters and without, and a tail; some codes have been removed."""
+    indexes = {}
+    for at, case in enumerate(LARGE):
+        index = indexes[at] = make_index(case.d)
+        index.add(case.xb[: case.n * 3 // 5])
+        index.add(case.xb[case.n * 3 // 5 : case.n - 100])
+        index.remove_ids(np.arange(0, case.n // 2, 5))
+        index.add(case.xb[-100:])
+    return indexes
+
+
+@given(data=st.data())
+def test_neither_company_nor_machine_matters(large: dict[int, Any], data: st.DataObject) -> None:
+    """A query has the same answer alone and in a batch, by one thread and two, at every level."""
+    at = data.draw(st.sampled_from(range(len(LARGE))), label="case")
+    index, case = large[at], LARGE[at]
+    xq = make_queries(np.random.default_rng(data.draw(st.integers(0, 2**32))), case.xb, 70)
+    k = data.draw(st.sampled_from([1, 10, 700]), label="k")
+    radius = data.draw(st.integers(1, case.d // 2), label="radius")
+    budget = data.draw(st.integers(1, 3 * case.n), label="max_codes")
+    params = SearchParametersDMIH(max_codes=budget)
+    knn, count = visited(lambda: index.search(xq, k, params=params))
+    assert count <= budget * len(xq)
+    within = index.range_search(xq, radius, params=params)
+    level = faiss_dmih.simd_level()
+    try:
+        faiss_dmih.set_simd_level(
+            data.draw(st.sampled_from(faiss_dmih.available_simd_levels()), label="level")
+        )
+        faiss.omp_set_num_threads(data.draw(st.sampled_from([1, 2, 3]), label="threads"))
+        (D, I), again = visited(lambda: index.search(xq, k, params=params))
+        assert_same((D, I), knn)
+        assert again == count
+        for q in data.draw(st.lists(st.integers(0, 69), max_size=3), label="alone"):
+            assert_same(index.search(xq[q : q + 1], k, params=params), (D[q : q + 1], I[q : q + 1]))
+        assert_same(index.range_search(xq, radius, params=params), within)
+    finally:
+        faiss_dmih.set_simd_level(level)
+        faiss.omp_set_num_threads(1)
+
+
+@given(data=st.data())
+def test_more_is_better_and_enough_exact(large: dict[int, Any], data: st.DataObject) -> None:
+    at = data.draw(st.sampled_from(range(len(LARGE))), label="case")
+    index, case = large[at], LARGE[at]
+    xq = make_queries(np.random.default_rng(data.draw(st.integers(0, 2**32))), case.xb, 40)
+    k = data.draw(st.sampled_from([1, 10, 700]), label="k")
+    radius = data.draw(st.integers(1, case.d // 2), label="radius")
+    exact, exactly_within = index.search(xq, k), index.range_search(xq, radius)
+    before, found = None, set[tuple[int, int]]()
+    budgets = data.draw(st.lists(st.integers(1, case.n), min_size=2, max_size=5), label="max_codes")
+    for budget in (*sorted(budgets), PLENTY):
+        params = SearchParametersDMIH(max_codes=budget)
+        D, I = index.search(xq, k, params=params)
+        assert before is None or (before >= D).all()
+        before = D
+        lims, _, ids = index.range_search(xq, radius, params=params)
+        queries = np.repeat(np.arange(len(xq)), np.diff(lims.astype(np.int64)))
+        now = set(zip(queries.tolist(), ids.tolist(), strict=True))
+        assert found <= now
+        found = now
+    assert_same((D, I), exact)
+    assert_same(index.range_search(xq, radius, params=params), exactly_within)
+
+
+def test_likely_codes_come_first() -> None:
+    """Codes in groups, seven to a cluster of ours: a twentieth of them holds most neighbours."""
+    rng = np.random.default_rng(7)
+    centres = rng.integers(0, 256, (100, 16), dtype=np.uint8)
+    member = np.repeat(centres, 600, axis=0)
+    noise = np.bitwise_and.reduce(rng.integers(0, 256, (3, *member.shape), dtype=np.uint8))
+    codes = rng.permutation(member ^ noise, axis=0)
+    index, xq = make_index(128), codes[:100] ^ noise[:100]
+    index.add(codes)
+    D, _ = reference.knn(codes, xq, 10)
+    params = SearchParametersDMIH(max_codes=len(codes) // 20)
+    assert (index.search(xq, 10, params=params)[0] <= D[:, -1:]).mean() > 0.6

@@ -22,7 +22,7 @@ from faiss_dmih.data import CodeSet
 from faiss_dmih.data.files import Progress
 
 OURS, EXACT = "IndexDMIH", "IndexDMIH, exact"
-MAX_CODES = (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
+MAX_CODES = (30, 100, 300, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000)
 SWEEPS: dict[str, tuple[str, tuple[int, ...]]] = {
     "hnsw": ("hnsw.efSearch", (10, 16, 32, 64, 128, 256, 512)),
     "ivf": ("nprobe", (1, 2, 4, 8, 16, 32, 64, 128)),

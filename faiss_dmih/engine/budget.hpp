@@ -1,7 +1,7 @@
 // Searches that may visit only so many codes for a query. Part by part, the largest first (so
-// recent codes last); in each, tables ring by ring, until what a ring is expected to cost
-// approaches a scan; then the clusters, nearest first. What is visited does not depend on the
-// budget, only where it ends: the more, the better the answer. Nor on time or on other queries.
+// recent codes last); in each a few buckets of the tables, then slices of the clusters, likely ones
+// first (slices.hpp). What is visited does not depend on the budget, only where it ends: the more,
+// the better the answer. Nor on time or on other queries.
 #pragma once
 
 #include <vector>

@@ -159,6 +159,7 @@ Clusters Clusters::build(const uint64_t* codes, uint32_t slots, int words, const
         control.poll(i);
         order[place[centre[i] * width + distance[i]]++] = i;
     }
+    out.cut_into_slices();
     return out;
 }
 
@@ -191,7 +192,30 @@ bool Clusters::from(Buffer<uint64_t> centres, const Buffer<uint32_t>& rings, uin
     out.first_.assign(rings.data(), at);
     out.ring_at_.assign(at, begin);
     out.rings_.assign(begin, end);
+    out.cut_into_slices();
     return true;
+}
+
+void Clusters::cut_into_slices() {
+    const int words = static_cast<int>(centres_.size() / size());
+    slices_ = {};
+    for (uint32_t c = 0; c < size(); ++c) {
+        const uint32_t* const ring = &rings_[ring_at_[c]];
+        const uint32_t* const stop = &rings_[ring_at_[c + 1] - 1];
+        const auto distance_of = [&](uint32_t slot) {
+            return static_cast<uint16_t>(first_[c] + (std::upper_bound(ring, stop, slot) - ring) -
+                                         1);
+        };
+        slices_.add(*ring, *stop);
+        for (uint32_t p = slices_.first[c]; p < slices_.first[c + 1]; ++p) {
+            Slice& slice = slices_.all[p];
+            slice.from = distance_of(slice.begin);
+            slice.to = distance_of(slice.end - 1);
+            const uint32_t middle = slice.begin + (slice.end - slice.begin) / 2;
+            slice.middle = static_cast<uint16_t>(on_grid(distance_of(middle), words));
+            slices_.widest = std::max(slices_.widest, slice.middle);
+        }
+    }
 }
 
 bool Clusters::are_of(const uint64_t* codes, int words) const {

@@ -18,6 +18,7 @@
 #include "bits.hpp"
 #include "buffer.hpp"
 #include "parallel.hpp"
+#include "slices.hpp"
 
 namespace dmih {
 
@@ -46,8 +47,12 @@ public:
     // What the codes of [begin, end) are to the centres, cluster by cluster.
     void shells(uint32_t begin, uint32_t end, std::vector<Shell>& out) const;
 
+    // All codes, cluster by cluster, for searches with a budget.
+    const Slices& slices() const { return slices_; }
+
     size_t bytes() const {
-        return centres_.bytes() + rings_.size() * 4 + ring_at_.size() * 4 + first_.size() * 2;
+        return centres_.bytes() + rings_.size() * 4 + ring_at_.size() * 4 + first_.size() * 2 +
+               slices_.bytes();
     }
 
     // Groups `slots` codes of `words` words. Writes the order in which they are to be stored:
@@ -67,11 +72,13 @@ public:
 
 private:
     uint32_t begin_of(uint32_t centre) const { return rings_[ring_at_[centre]]; }
+    void cut_into_slices();
 
     Buffer<uint64_t> centres_;       // rows
     std::vector<uint16_t> first_;    // per cluster: the least distance in it
     std::vector<uint32_t> ring_at_;  // per cluster and one more: its place in rings_
     std::vector<uint32_t> rings_;    // first slot of each distance, and the cluster's end
+    Slices slices_;                  // follow from these
 };
 
 }  // namespace dmih

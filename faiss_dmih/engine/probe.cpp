@@ -65,25 +65,22 @@ Probed Prober<Collector>::run(const uint64_t* query, const ProbeLimits& limits,
 }
 
 template <class Collector>
-bool Prober<Collector>::run_within(const uint64_t* query, double most, uint64_t& left,
-                                   Collector& collector) {
+bool Prober<Collector>::run_within(const uint64_t* query, size_t steps, uint64_t entries,
+                                   uint64_t& left, Collector& collector) {
     begin(query, collector);
     left_ = &left;
     allowed_ = kNever;
     const Front& front = part_.segment->front;
     for (size_t s = 0;; ++s) {
         if (collector.bound() < static_cast<int64_t>(s) || s == front.steps.size()) return true;
-        if (left == 0 || front.items[s + 1] - front.items[s] > most) return false;
-        if (!ring(s < first_.size() ? first_[s].step : front.steps[s])) return false;
+        if (left == 0) return true;
+        if (s == steps) return false;
+        if (s < first_.size()) {
+            if (first_[s].entries > entries) return false;
+            entries -= first_[s].entries;
+        }
+        if (!ring(s < first_.size() ? first_[s].step : front.steps[s])) return true;
     }
-}
-
-template <class Collector>
-bool Prober<Collector>::seen(const uint64_t* code) const {
-    for (uint32_t j = 0; j < tables_.size(); ++j)
-        if (radius_[j] >= 0 && tables_[j].substring.distance(code, query_) <= radius_[j])
-            return true;
-    return false;
 }
 
 template <class Collector>

@@ -26,12 +26,14 @@ public:
     Probed run(const uint64_t* query, const ProbeLimits& limits, Collector& collector,
                bool glanced);
 
-    // The same for a search that may compare `left` codes: goes on, whatever has been learnt, until
-    // all is known (true), `left` is zero, or the next ring is expected to take more than `most`
-    // items.
-    bool run_within(const uint64_t* query, double most, uint64_t& left, Collector& collector);
-    // After that: whether a code has been compared, if `left` is not zero.
-    bool seen(const uint64_t* code) const;
+    // The same for a search that may compare `left` codes: the front's first `steps`, but of the
+    // query's own buckets only the smallest, which hold `entries` in all. True: nothing else of the
+    // part can matter, or `left` is zero.
+    bool run_within(const uint64_t* query, size_t steps, uint64_t entries, uint64_t& left,
+                    Collector& collector);
+    void prepare_to_run_within(size_t steps) { look_ahead(steps); }
+    // After that: rho. A code has been compared if it is as near in one of the tables.
+    const std::vector<int>& radius() const { return radius_; }
 
     // Looks into the query's own buckets, the front's first steps. False: they were too large, not
     // all was seen.

@@ -57,6 +57,7 @@ Clusters Clusters::without(const Kept& slots) const {
     out.ring_at_ = ring_at_;
     out.rings_ = rings_;
     for (uint32_t& begin : out.rings_) begin = slots.number(begin);
+    out.cut_into_slices();
     return out;
 }
 
