@@ -255,8 +255,9 @@ class IndexDMIH(IndexBinary):
                 default as many as it holds, or as there are in ``x``, whichever is more.
 
         Raises:
-            ValueError: an unknown strategy.
+            ValueError: an unknown strategy, or ``n`` is no number of codes that an index may hold.
             TypeError, AssertionError: as ``add``.
+            RuntimeError: the index is mapped from a file.
 
         >>> index = IndexDMIH(64)
         >>> rng = np.random.default_rng(0)
@@ -268,17 +269,19 @@ class IndexDMIH(IndexBinary):
         """
         codes = _as_array(x)
         check_strategy(strategy)
-        if n is not None and n < 0:
-            raise ValueError(f"expected a number of codes, got n = {n}")
+        if n is not None and not 0 <= n < 2**32:
+            raise ValueError(f"got n = {n}, expected a number of codes, at most 2^32 - 1")
         if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != self.code_size:
-            super().train(codes)  # raises what FAISS does
+            return super().train(codes)  # raises what FAISS does
         if self._mode == "scan" or len(codes) == 0:
-            return
+            return None
+        _engine.check_may_change(self)  # learning takes a while
         size = max(self.ntotal, len(codes)) if n is None else n
         cuts = self._cuts or _engine.cuts_for(self, size)
         found = learned(codes, size, cuts, self._cuts is not None, strategy)
         order, lengths = ((), ()) if found is None else (found.order, found.cuts)
         _engine.repartition(self, np.array(order, np.int32), np.array(lengths, np.int32))
+        return None
 
     def add(self, x: ArrayLike) -> None:
         """Adds codes ``x`` (n, d/8) uint8; their ids are ntotal, ntotal + 1, ...

@@ -112,11 +112,7 @@ def learn_partition(
     ((16, 16, 16, 16), True)
     """
     check_strategy(strategy)
-    sample = np.asarray(codes)
-    rng = np.random.default_rng(random_state)
-    if len(sample) > SAMPLE:
-        sample = sample[np.sort(rng.choice(len(sample), SAMPLE, replace=False))]
-    bits = unpack(sample).view(np.uint8)
+    bits = unpack(_drawn(np.asarray(codes), random_state)).view(np.uint8)
     if len(bits) == 0:
         raise ValueError("a partition is learned from codes: got none")
     d = bits.shape[1]
@@ -130,10 +126,18 @@ def learn_partition(
     fixed = check_cuts(cuts, d)
     even = fixed or (paper_cuts(d, n) if m is None else even_cuts(d, m))
     bits = np.unique(bits, axis=0)
+    rng = np.random.default_rng([random_state, 1])
     found = STRATEGIES[strategy](_Task(bits, n, even, fixed is not None, rng))
     # The order of bits within a substring does not matter.
     order = tuple(int(bit) for substring in found for bit in sorted(substring))
     return Partition(order, tuple(len(substring) for substring in found))
+
+
+def _drawn(codes: NDArray[np.uint8], random_state: int = 0) -> NDArray[np.uint8]:
+    if len(codes) <= SAMPLE:
+        return codes
+    rng = np.random.default_rng(random_state)
+    return codes[np.sort(rng.choice(len(codes), SAMPLE, replace=False))]
 
 
 def check_strategy(strategy: str) -> None:
@@ -465,6 +469,7 @@ def _learned(
     codes: memoryview, d: int, n: int, cuts: list[int], fixed: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the native index calls when FAISS trains it (engine/training.cpp)."""
-    rows = np.frombuffer(codes, np.uint8).reshape(-1, d // 8)
+    with codes:  # no exception's traceback may keep what is FAISS's
+        rows = _drawn(np.frombuffer(codes, np.uint8).reshape(-1, d // 8)).copy()
     found = learned(rows, n, cuts, bool(fixed), DEFAULT)
     return ((), ()) if found is None else (found.order, found.cuts)
