@@ -213,13 +213,22 @@ def _data_driven(task: _Task) -> Lists:
         moved = within[of][:, :].T - within[of, np.arange(task.d)][:, None]
         gain = moved + moved.T - 2 * correlation
         gain[of[:, None] == of[None, :]] = 0
-        a, b = np.unravel_index(np.argmin(gain), gain.shape)
-        if gain[a, b] > -1e-9:
+        best = np.argmin(gain, axis=1)
+        saved = gain[np.arange(task.d), best]
+        if saved.min() > -1e-9:
             break
-        change = correlation[b] - correlation[a]
-        within[of[a]] += change
-        within[of[b]] -= change
-        of[a], of[b] = of[b], of[a]
+        # The best one; and others as long as they are of other substrings, which it leaves as they
+        # were.
+        touched: set[int] = set()
+        for a in np.argsort(saved, kind="stable"):
+            b, i, j = best[a], int(of[a]), int(of[best[a]])
+            if saved[a] > -1e-9 or i in touched or j in touched:
+                continue
+            touched |= {i, j}
+            change = correlation[b] - correlation[a]
+            within[i] += change
+            within[j] -= change
+            of[a], of[b] = of[b], of[a]
     return [np.flatnonzero(of == j).tolist() for j in range(len(lists))]
 
 
