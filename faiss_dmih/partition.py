@@ -36,8 +36,9 @@ from faiss_dmih.options import MAX_SUBSTRING_BITS, check_cuts, even_cuts, paper_
 Bits = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-DEFAULT = "cost"
-"""The strategy where none is named."""
+DEFAULT = {"auto": "cost", "mih": "data-driven"}
+"""The strategy where none is named, by the mode of the index: in mode `mih` equal codes are kept
+apart and tables are probed in turns, which is not what `cost` reckons with."""
 
 SAMPLE = 20_000
 """Codes that are looked at, at most."""
@@ -45,9 +46,9 @@ SAMPLE = 20_000
 # What probing costs, in buckets looked up, as in engine/front.hpp: an entry with its signature, and
 # a code compared; of the entries one in ten is, about.
 _ENTRY = 0.1 + 1.0 / 10
-_PAIRS = 1 << 23
+_PAIRS = 1 << 21
 _PAIR_BYTES = 1 << 27
-_LISTED = 1 << 21  # bits
+_LISTED = 1 << 19  # bits
 _EXCHANGES, _CANDIDATES, _WORTHWHILE = 100, 32, 5e-4
 _UNEVEN = 2
 
@@ -85,7 +86,7 @@ class Partition:
 def learn_partition(
     codes: ArrayLike,
     n: int,
-    strategy: str = DEFAULT,
+    strategy: str = DEFAULT["auto"],
     *,
     m: int | None = None,
     cuts: Sequence[int] | None = None,
@@ -475,10 +476,10 @@ def learned(
 
 
 def _learned(
-    codes: memoryview, d: int, n: int, cuts: list[int], fixed: int
+    codes: memoryview, d: int, n: int, cuts: list[int], fixed: int, mode: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the native index calls when FAISS trains it (engine/training.cpp)."""
     with codes:  # no exception's traceback may keep what is FAISS's
         rows = _drawn(np.frombuffer(codes, np.uint8).reshape(-1, d // 8)).copy()
-    found = learned(rows, n, cuts, bool(fixed), DEFAULT)
+    found = learned(rows, n, cuts, bool(fixed), DEFAULT[mode])
     return ((), ()) if found is None else (found.order, found.cuts)

@@ -30,9 +30,9 @@ public:
     }
 
 private:
-    // Bit i of `out` is bit from[i] of `in`. Bit by bit, 0.6 ns each: masks to be combined, of where
-    // the bits of each half byte go, take two thirds of that at 64 bits, as much at 256, and many
-    // times as much beyond (and megabytes), where they leave the caches.
+    // Bit i of `out` is bit from[i] of `in`. Bit by bit, 0.6 ns each: masks to be combined, of
+    // where the bits of each half byte go, take two thirds of that at 64 bits, as much at 256, and
+    // many times as much beyond (and megabytes), where they leave the caches.
     static void permute(const std::vector<int>& from, const uint8_t* in, uint64_t* out);
 
     std::vector<int> order_, cuts_;
