@@ -48,7 +48,9 @@ SAMPLE = 20_000
 _ENTRY = 0.1 + 1.0 / 10
 _PAIRS = 1 << 21
 _PAIR_BYTES = 1 << 27
-_LISTED = 1 << 19  # bits
+# Bits of pairs that are listed. `cost` has as good results with as few; `entropy`, which decides on
+# the few pairs that are still equal, has not.
+_LISTED, _LISTED_EQUAL = 1 << 19, 1 << 21
 _EXCHANGES, _CANDIDATES, _WORTHWHILE = 100, 32, 5e-4
 _UNEVEN = 2
 
@@ -253,7 +255,7 @@ def _entropy(task: _Task) -> Lists:
     it can be told from a sample smaller than the number of buckets. Bits that add nothing go where
     the shortest tables are.
     """
-    pairs = _Pairs(task, _PAIRS // 4)
+    pairs = _Pairs(task, _PAIRS, _LISTED_EQUAL)
     m = len(task.cuts)
     lists: Lists = [[] for _ in range(m)]
     apart = [np.zeros(pairs.shape, bool) for _ in range(m)]
@@ -286,7 +288,7 @@ def _cost(task: _Task) -> Lists:
     What was found must be cheaper for other pairs, too, or is dropped. Lengths are given: where
     they may change, the model finds shapes that it takes to be cheap and that searches do not.
     """
-    pairs = _Pairs(task, _PAIRS)
+    pairs = _Pairs(task, _PAIRS, _LISTED)
     starts = [_contiguous(task), _data_driven(task)]
     states = [_Costs(task, pairs, start) for start in starts]
     state = min(states, key=_Costs.total)
@@ -294,7 +296,7 @@ def _cost(task: _Task) -> Lists:
     for _ in range(_EXCHANGES):
         if not state.improve():
             break
-    others = _Pairs(task, _PAIRS)
+    others = _Pairs(task, _PAIRS, _LISTED)
     found = _Costs(task, others, state.lists).total()
     return state.lists if found < _Costs(task, others, start).total() else start
 
@@ -304,7 +306,8 @@ class _Pairs:
     and the codes of one half are paired with all of the other: far more pairs than codes, of all
     codes."""
 
-    def __init__(self, task: _Task, most: int) -> None:
+    def __init__(self, task: _Task, most: int, listed: int) -> None:
+        self._listed = listed
         bits = task.bits[task.rng.permutation(len(task.bits))]
         if len(bits) == 1:
             bits = np.repeat(bits, 2, axis=0)
@@ -327,7 +330,7 @@ class _Pairs:
     def listed(self, pairs: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Bits, float]:
         """The bits, out of `columns`, in which these pairs differ; of many only some, and how many
         each of those stands for."""
-        scale, most = 1.0, _LISTED // len(columns)
+        scale, most = 1.0, self._listed // len(columns)
         if len(pairs) > most:
             scale = len(pairs) / most
             pairs = pairs[self._rng.integers(0, len(pairs), most)]
