@@ -240,10 +240,10 @@ class IndexDMIH(IndexBinary):
         An index need not be trained: without, tables take the bits as they come, which is best for
         codes whose bits are alike, or that were made for such tables. Answers are the same in any
         case, and so are the codes that come back. Codes that the index already holds are arranged
-        anew, as by ``compact``; on an exception nothing has changed. ``reset`` keeps what was
-        learned. docs/algorithm.md says what it is worth: codes of an encoder that made
-        them for tables of bits as they come (`DMIH`) gain least. In mode ``"scan"`` there are no
-        tables, and nothing happens.
+        anew, as if they were added at once; meanwhile both arrangements are in memory, and on an
+        exception nothing has changed. ``reset`` keeps what was learned. docs/algorithm.md says what
+        it is worth: codes of an encoder that made them for tables of bits as they come (`DMIH`)
+        gain least. In mode ``"scan"`` there are no tables, and nothing happens.
 
         Args:
             x: codes (n_train, d/8) uint8 like those the index is going to hold; of more than 20,000
