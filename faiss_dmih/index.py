@@ -15,7 +15,7 @@ from faiss_dmih import _engine, gpu_counters
 from faiss_dmih._index_binary import IndexBinary, SearchParameters
 from faiss_dmih.codes import check_d, host_array
 from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode
-from faiss_dmih.partition import DEFAULT, Partition, check_strategy, learned
+from faiss_dmih.partition import Partition, check_strategy, default_strategy, learned
 
 if TYPE_CHECKING:
     from faiss_dmih.gpu import GpuIndexDMIH
@@ -252,7 +252,8 @@ class IndexDMIH(IndexBinary):
                 default; ``"data-driven"``: correlated bits apart, a tenth of a second, the default
                 in mode ``"mih"``; ``"entropy"``: substrings that tell equally much, of slightly
                 different lengths; ``"contiguous"``: bits as they come, which takes back what was
-                learned. FAISS's composites train by the default.
+                learned, and the default beyond 1,024 bits, where learning takes up to minutes. FAISS's
+                composites train by the default.
             n: how many codes the index is going to hold, on which the number of tables depends; by
                 default as many as it holds, or as there are in ``x``, whichever is more.
 
@@ -281,7 +282,7 @@ class IndexDMIH(IndexBinary):
         _engine.check_may_change(self)  # learning takes a while
         size = max(self.ntotal, len(codes)) if n is None else n
         cuts = self._cuts or _engine.cuts_for(self, size)
-        strategy = DEFAULT[self._mode] if strategy is None else strategy
+        strategy = default_strategy(self._mode, self.d) if strategy is None else strategy
         found = learned(codes, size, cuts, self._cuts is not None, strategy)
         order, lengths = ((), ()) if found is None else (found.order, found.cuts)
         _engine.repartition(self, np.array(order, np.int32), np.array(lengths, np.int32))

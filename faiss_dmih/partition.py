@@ -10,7 +10,7 @@ in and what goes out is not permuted. docs/algorithm.md says what each strategy 
 >>> index.train(xb, strategy="data-driven")
 >>> index.add(xb)
 >>> index.partition.cuts
-(16, 16, 16, 16)
+(13, 13, 13, 13, 12)
 >>> index.search(xb[:2], k=1)[1].ravel().tolist()
 [0, 1]
 
@@ -39,6 +39,9 @@ Floats = NDArray[np.float64]
 DEFAULT = {"auto": "cost", "mih": "data-driven"}
 """The strategy where none is named, by the mode of the index: in mode `mih` equal codes are kept
 apart and tables are probed in turns, which is not what `cost` reckons with."""
+
+LONG = 1024
+"""Bits of a code, beyond which nothing is learned unless a strategy is named."""
 
 SAMPLE = 20_000
 """Codes that are looked at, at most."""
@@ -141,6 +144,12 @@ def _drawn(codes: NDArray[np.uint8], random_state: int = 0) -> NDArray[np.uint8]
         return codes
     rng = np.random.default_rng(random_state)
     return codes[np.sort(rng.choice(len(codes), SAMPLE, replace=False))]
+
+
+def default_strategy(mode: str, d: int) -> str:
+    """Where none is named. Codes of more than `LONG` bits stay as they are: learning would take up
+    to minutes, and who trains an index as a matter of course would not know why."""
+    return DEFAULT[mode] if d <= LONG else "contiguous"
 
 
 def check_strategy(strategy: str) -> None:
@@ -484,5 +493,5 @@ def _learned(
     """What the native index calls when FAISS trains it (engine/training.cpp)."""
     with codes:  # no exception's traceback may keep what is FAISS's
         rows = _drawn(np.frombuffer(codes, np.uint8).reshape(-1, d // 8)).copy()
-    found = learned(rows, n, cuts, bool(fixed), DEFAULT[mode])
+    found = learned(rows, n, cuts, bool(fixed), default_strategy(mode, d))
     return ((), ()) if found is None else (found.order, found.cuts)
