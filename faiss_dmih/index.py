@@ -252,8 +252,8 @@ class IndexDMIH(IndexBinary):
                 default; ``"data-driven"``: correlated bits apart, a tenth of a second, the default
                 in mode ``"mih"``; ``"entropy"``: substrings that tell equally much, of slightly
                 different lengths; ``"contiguous"``: bits as they come, which takes back what was
-                learned, and the default beyond 1,024 bits, where learning takes up to minutes. FAISS's
-                composites train by the default.
+                learned, and the default beyond 1,024 bits, where learning takes up to minutes.
+                FAISS's composites train by the default.
             n: how many codes the index is going to hold, on which the number of tables depends; by
                 default as many as it holds, or as there are in ``x``, whichever is more.
 
