@@ -15,7 +15,7 @@ from faiss_dmih import _engine, gpu_counters
 from faiss_dmih._index_binary import IndexBinary, SearchParameters
 from faiss_dmih.codes import check_d, host_array
 from faiss_dmih.options import check_budget, check_cuts, check_engine, check_mode
-from faiss_dmih.partition import DEFAULT, Partition, check_strategy, learned
+from faiss_dmih.partition import Partition, check_strategy, default_strategy, learned
 
 if TYPE_CHECKING:
     from faiss_dmih.gpu import GpuIndexDMIH
@@ -234,29 +234,33 @@ class IndexDMIH(IndexBinary):
         found = _engine.partition(self)
         return None if found is None else Partition(*found)
 
-    def train(self, x: ArrayLike, *, strategy: str = DEFAULT, n: int | None = None) -> None:
+    def train(self, x: ArrayLike, *, strategy: str | None = None, n: int | None = None) -> None:
         """Learns which bits go into which table, so that near codes meet fewer others there.
 
         An index need not be trained: without, tables take the bits as they come, which is best for
         codes whose bits are alike, or that were made for such tables. Answers are the same in any
         case, and so are the codes that come back. Codes that the index already holds are arranged
-        anew, as by ``compact``; on an exception nothing has changed. ``reset`` keeps what was
-        learned. docs/algorithm.md says what it is worth. In mode ``"scan"`` there are no tables,
-        and nothing happens.
+        anew, as if they were added at once; meanwhile both arrangements are in memory, and on an
+        exception nothing has changed. ``reset`` keeps what was learned. docs/algorithm.md says what
+        it is worth: codes of an encoder that made them for tables of bits as they come (`DMIH`)
+        gain least. In mode ``"scan"`` there are no tables, and nothing happens.
 
         Args:
             x: codes (n_train, d/8) uint8 like those the index is going to hold; of more than 20,000
                 some are drawn.
-            strategy: ``"cost"``: the least expected cost of probing, seconds to learn (also what
-                FAISS's composites train by); ``"data-driven"``: correlated bits apart, a tenth of
-                a second; ``"entropy"``: substrings that tell equally much, of slightly different
-                lengths; ``"contiguous"``: bits as they come, which takes back what was learned.
+            strategy: ``"cost"``: the least expected cost of probing, about a second to learn, the
+                default; ``"data-driven"``: correlated bits apart, a tenth of a second, the default
+                in mode ``"mih"``; ``"entropy"``: substrings that tell equally much, of slightly
+                different lengths; ``"contiguous"``: bits as they come, which takes back what was
+                learned, and the default beyond 1,024 bits, where learning takes up to minutes.
+                FAISS's composites train by the default.
             n: how many codes the index is going to hold, on which the number of tables depends; by
                 default as many as it holds, or as there are in ``x``, whichever is more.
 
         Raises:
-            ValueError: an unknown strategy.
+            ValueError: an unknown strategy, or ``n`` is no number of codes that an index may hold.
             TypeError, AssertionError: as ``add``.
+            RuntimeError: the index is mapped from a file.
 
         >>> index = IndexDMIH(64)
         >>> rng = np.random.default_rng(0)
@@ -267,18 +271,22 @@ class IndexDMIH(IndexBinary):
         False
         """
         codes = _as_array(x)
-        check_strategy(strategy)
-        if n is not None and n < 0:
-            raise ValueError(f"expected a number of codes, got n = {n}")
+        if strategy is not None:
+            check_strategy(strategy)
+        if n is not None and not 0 <= n < 2**32:
+            raise ValueError(f"got n = {n}, expected a number of codes, at most 2^32 - 1")
         if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != self.code_size:
-            super().train(codes)  # raises what FAISS does
+            return super().train(codes)  # raises what FAISS does
         if self._mode == "scan" or len(codes) == 0:
-            return
+            return None
+        _engine.check_may_change(self)  # learning takes a while
         size = max(self.ntotal, len(codes)) if n is None else n
         cuts = self._cuts or _engine.cuts_for(self, size)
+        strategy = default_strategy(self._mode, self.d) if strategy is None else strategy
         found = learned(codes, size, cuts, self._cuts is not None, strategy)
         order, lengths = ((), ()) if found is None else (found.order, found.cuts)
         _engine.repartition(self, np.array(order, np.int32), np.array(lengths, np.int32))
+        return None
 
     def add(self, x: ArrayLike) -> None:
         """Adds codes ``x`` (n, d/8) uint8; their ids are ntotal, ntotal + 1, ...
@@ -480,7 +488,8 @@ class IndexDMIH(IndexBinary):
         _engine.force_engine(self, check_engine(engine))
 
     def to_gpu(self, device: int = 0, *, memory_budget: int | None = None) -> GpuIndexDMIH:
-        """A copy on a CUDA device, with the same cuts and mode.
+        """A copy on a CUDA device, with the same cuts and mode. What ``train`` has learned stays
+        behind: there, tables take the bits as they come.
 
         Args:
             device: number of the device.

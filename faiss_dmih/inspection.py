@@ -6,7 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
+
 from faiss_dmih import _engine, composites, storage
+from faiss_dmih.partition import Partition
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class Section:
 class Node:
     """An index in the file; ``depth`` is 0 for the outermost.
 
-    An IndexDMIH (kind `dmih`) has ntotal, options and sections. Of other nodes there is the size of
-    what they hold themselves, in bytes.
+    An IndexDMIH (kind `dmih`) has ntotal, options, sections, and a partition if one was learned
+    (and is not damaged, where somebody looked). Of other nodes there is the size of what they hold
+    themselves, in bytes.
     """
 
     kind: str
@@ -39,6 +43,7 @@ class Node:
     mode: str = ""
     cuts: tuple[int, ...] = ()
     memory_budget: int | None = None
+    partition: Partition | None = None
     sections: tuple[Section, ...] = ()
 
 
@@ -75,9 +80,37 @@ def _leaf(file: BinaryIO, offset: int, size: int, depth: int, verify: bool) -> N
         for tag, segment, table, at, bytes_, _, sound in found
     )
     sound = all(section.sound for section in sections) if verify else None
+    partition = _partition(file, sections, d, version)
     return Node(
-        composites.DMIH, depth, d, size, sound, version, ntotal, mode, cuts, budget, sections
+        composites.DMIH,
+        depth,
+        d,
+        size,
+        sound,
+        version,
+        ntotal,
+        mode,
+        cuts,
+        budget,
+        partition,
+        sections,
     )
+
+
+def _partition(
+    file: BinaryIO, sections: tuple[Section, ...], d: int, version: int
+) -> Partition | None:
+    """What section `bits` says, if that makes sense."""
+    section = next((s for s in sections if (s.tag, s.segment, s.table) == ("bits", 0, 0)), None)
+    if section is None or section.sound is False or version < 2:  # where it means nothing
+        return None
+    if not 4 * d <= section.size <= 8 * d:
+        return None
+    bits = np.frombuffer(os.pread(file.fileno(), section.size, section.offset), "<u4").tolist()
+    order, cuts = tuple(bits[:d]), tuple(bits[d:])
+    if sorted(order) != list(range(d)) or sum(cuts) != d or 0 in cuts:
+        return None
+    return Partition(order, cuts)
 
 
 def _walk(file: BinaryIO, at: int, end: int, depth: int, verify: bool, nodes: list[Node]) -> int:

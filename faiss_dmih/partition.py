@@ -10,7 +10,7 @@ in and what goes out is not permuted. docs/algorithm.md says what each strategy 
 >>> index.train(xb, strategy="data-driven")
 >>> index.add(xb)
 >>> index.partition.cuts
-(16, 16, 16, 16)
+(13, 13, 13, 13, 12)
 >>> index.search(xb[:2], k=1)[1].ravel().tolist()
 [0, 1]
 
@@ -36,8 +36,12 @@ from faiss_dmih.options import MAX_SUBSTRING_BITS, check_cuts, even_cuts, paper_
 Bits = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-DEFAULT = "cost"
-"""The strategy where none is named."""
+DEFAULT = {"auto": "cost", "mih": "data-driven"}
+"""The strategy where none is named, by the mode of the index: in mode `mih` equal codes are kept
+apart and tables are probed in turns, which is not what `cost` reckons with."""
+
+LONG = 1024
+"""Bits of a code, beyond which nothing is learned unless a strategy is named."""
 
 SAMPLE = 20_000
 """Codes that are looked at, at most."""
@@ -45,9 +49,11 @@ SAMPLE = 20_000
 # What probing costs, in buckets looked up, as in engine/front.hpp: an entry with its signature, and
 # a code compared; of the entries one in ten is, about.
 _ENTRY = 0.1 + 1.0 / 10
-_PAIRS = 1 << 23
+_PAIRS = 1 << 21
 _PAIR_BYTES = 1 << 27
-_LISTED = 1 << 21  # bits
+# Bits of pairs that are listed. `cost` has as good results with as few; `entropy`, which decides on
+# the few pairs that are still equal, has not.
+_LISTED, _LISTED_EQUAL = 1 << 19, 1 << 21
 _EXCHANGES, _CANDIDATES, _WORTHWHILE = 100, 32, 5e-4
 _UNEVEN = 2
 
@@ -85,7 +91,7 @@ class Partition:
 def learn_partition(
     codes: ArrayLike,
     n: int,
-    strategy: str = DEFAULT,
+    strategy: str = DEFAULT["auto"],
     *,
     m: int | None = None,
     cuts: Sequence[int] | None = None,
@@ -112,11 +118,7 @@ def learn_partition(
     ((16, 16, 16, 16), True)
     """
     check_strategy(strategy)
-    sample = np.asarray(codes)
-    rng = np.random.default_rng(random_state)
-    if len(sample) > SAMPLE:
-        sample = sample[np.sort(rng.choice(len(sample), SAMPLE, replace=False))]
-    bits = unpack(sample).view(np.uint8)
+    bits = unpack(_drawn(np.asarray(codes), random_state)).view(np.uint8)
     if len(bits) == 0:
         raise ValueError("a partition is learned from codes: got none")
     d = bits.shape[1]
@@ -130,10 +132,24 @@ def learn_partition(
     fixed = check_cuts(cuts, d)
     even = fixed or (paper_cuts(d, n) if m is None else even_cuts(d, m))
     bits = np.unique(bits, axis=0)
+    rng = np.random.default_rng([random_state, 1])
     found = STRATEGIES[strategy](_Task(bits, n, even, fixed is not None, rng))
     # The order of bits within a substring does not matter.
     order = tuple(int(bit) for substring in found for bit in sorted(substring))
     return Partition(order, tuple(len(substring) for substring in found))
+
+
+def _drawn(codes: NDArray[np.uint8], random_state: int = 0) -> NDArray[np.uint8]:
+    if len(codes) <= SAMPLE:
+        return codes
+    rng = np.random.default_rng(random_state)
+    return codes[np.sort(rng.choice(len(codes), SAMPLE, replace=False))]
+
+
+def default_strategy(mode: str, d: int) -> str:
+    """Where none is named. Codes of more than `LONG` bits stay as they are: learning would take up
+    to minutes, and who trains an index as a matter of course would not know why."""
+    return DEFAULT[mode] if d <= LONG else "contiguous"
 
 
 def check_strategy(strategy: str) -> None:
@@ -209,13 +225,22 @@ def _data_driven(task: _Task) -> Lists:
         moved = within[of][:, :].T - within[of, np.arange(task.d)][:, None]
         gain = moved + moved.T - 2 * correlation
         gain[of[:, None] == of[None, :]] = 0
-        a, b = np.unravel_index(np.argmin(gain), gain.shape)
-        if gain[a, b] > -1e-9:
+        best = np.argmin(gain, axis=1)
+        saved = gain[np.arange(task.d), best]
+        if saved.min() > -1e-9:
             break
-        change = correlation[b] - correlation[a]
-        within[of[a]] += change
-        within[of[b]] -= change
-        of[a], of[b] = of[b], of[a]
+        # The best one; and others as long as they are of other substrings, which it leaves as they
+        # were.
+        touched: set[int] = set()
+        for a in np.argsort(saved, kind="stable"):
+            b, i, j = best[a], int(of[a]), int(of[best[a]])
+            if saved[a] > -1e-9 or i in touched or j in touched:
+                continue
+            touched |= {i, j}
+            change = correlation[b] - correlation[a]
+            within[i] += change
+            within[j] -= change
+            of[a], of[b] = of[b], of[a]
     return [np.flatnonzero(of == j).tolist() for j in range(len(lists))]
 
 
@@ -239,7 +264,7 @@ def _entropy(task: _Task) -> Lists:
     it can be told from a sample smaller than the number of buckets. Bits that add nothing go where
     the shortest tables are.
     """
-    pairs = _Pairs(task, _PAIRS // 4)
+    pairs = _Pairs(task, _PAIRS, _LISTED_EQUAL)
     m = len(task.cuts)
     lists: Lists = [[] for _ in range(m)]
     apart = [np.zeros(pairs.shape, bool) for _ in range(m)]
@@ -272,7 +297,7 @@ def _cost(task: _Task) -> Lists:
     What was found must be cheaper for other pairs, too, or is dropped. Lengths are given: where
     they may change, the model finds shapes that it takes to be cheap and that searches do not.
     """
-    pairs = _Pairs(task, _PAIRS)
+    pairs = _Pairs(task, _PAIRS, _LISTED)
     starts = [_contiguous(task), _data_driven(task)]
     states = [_Costs(task, pairs, start) for start in starts]
     state = min(states, key=_Costs.total)
@@ -280,7 +305,7 @@ def _cost(task: _Task) -> Lists:
     for _ in range(_EXCHANGES):
         if not state.improve():
             break
-    others = _Pairs(task, _PAIRS)
+    others = _Pairs(task, _PAIRS, _LISTED)
     found = _Costs(task, others, state.lists).total()
     return state.lists if found < _Costs(task, others, start).total() else start
 
@@ -290,7 +315,8 @@ class _Pairs:
     and the codes of one half are paired with all of the other: far more pairs than codes, of all
     codes."""
 
-    def __init__(self, task: _Task, most: int) -> None:
+    def __init__(self, task: _Task, most: int, listed: int) -> None:
+        self._listed = listed
         bits = task.bits[task.rng.permutation(len(task.bits))]
         if len(bits) == 1:
             bits = np.repeat(bits, 2, axis=0)
@@ -313,7 +339,7 @@ class _Pairs:
     def listed(self, pairs: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[Bits, float]:
         """The bits, out of `columns`, in which these pairs differ; of many only some, and how many
         each of those stands for."""
-        scale, most = 1.0, _LISTED // len(columns)
+        scale, most = 1.0, self._listed // len(columns)
         if len(pairs) > most:
             scale = len(pairs) / most
             pairs = pairs[self._rng.integers(0, len(pairs), most)]
@@ -462,9 +488,10 @@ def learned(
 
 
 def _learned(
-    codes: memoryview, d: int, n: int, cuts: list[int], fixed: int
+    codes: memoryview, d: int, n: int, cuts: list[int], fixed: int, mode: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the native index calls when FAISS trains it (engine/training.cpp)."""
-    rows = np.frombuffer(codes, np.uint8).reshape(-1, d // 8)
-    found = learned(rows, n, cuts, bool(fixed), DEFAULT)
+    with codes:  # no exception's traceback may keep what is FAISS's
+        rows = _drawn(np.frombuffer(codes, np.uint8).reshape(-1, d // 8)).copy()
+    found = learned(rows, n, cuts, bool(fixed), default_strategy(mode, d))
     return ((), ()) if found is None else (found.order, found.cuts)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from strategies import Case, batches
 
 import faiss_dmih
-from faiss_dmih import reference
+from faiss_dmih import _engine, reference
 
 Codes = NDArray[np.uint8]
 
@@ -27,11 +27,21 @@ def make_index(d: int, engine: str = "auto", **options: Any) -> Any:
     return index
 
 
+def shuffle_bits(index: Any, seed: int) -> None:
+    """As training does, by an order of bits that nobody would learn."""
+    rng = np.random.default_rng(seed)
+    cuts = index._cuts or _engine.cuts_for(index, index.ntotal)
+    _engine.repartition(index, rng.permutation(index.d).astype(np.int32), np.array(cuts, np.int32))
+
+
 def draw_index(case: Case, engine: str, data: st.DataObject) -> Any:
-    """An index of the case's codes, added in one go or several, compacted or not."""
+    """An index of the case's codes, added in one go or several, compacted or not, with its bits in
+    any order from some moment on."""
     index = make_index(case.d, engine)
     at = 0
     for batch in data.draw(batches(case.n), label="batches"):
+        if data.draw(st.booleans(), label="shuffle"):
+            shuffle_bits(index, case.seed)
         index.add(case.xb[at : at + batch])
         at += batch
     if data.draw(st.booleans(), label="compact"):

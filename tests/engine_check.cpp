@@ -1,9 +1,11 @@
 // The engine without Python and FAISS, for sanitizers: threads that search an index while others
 // change it. Built and run by tests/test_sanitizers.py, and longer by `make tsan` and `make asan`.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -64,10 +66,19 @@ void search(const Index& index, const std::vector<uint64_t>& queries, uint64_t s
     }
 }
 
+// Null now and then.
+std::shared_ptr<const Partition> any_partition(uint64_t seed) {
+    if (seed % 3 == 0) return nullptr;
+    std::vector<int> order(kBits);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
+    return std::make_shared<const Partition>(order, std::vector<int>(4, kBits / 4));
+}
+
 void change(Index& index, Index& other, uint64_t seed) {
     const Control control(2);
     const std::vector<uint64_t> more = codes(seed % 7 == 0 ? 9000 : 300, seed);
-    switch (seed % 6) {
+    switch (seed % 7) {
         case 0:
         case 1:
         case 2: index.add(more.size(), bytes(more), control); break;
@@ -84,6 +95,7 @@ void change(Index& index, Index& other, uint64_t seed) {
             other.add(more.size(), bytes(more), control);
             index.merge(other, control);
             break;
+        case 5: index.repartition(any_partition(seed), control); break;
         default:
             if (seed % 5 == 0)
                 index.reset(control);
@@ -125,6 +137,7 @@ void hammer(Mode mode, double seconds) {
         while_time([&](uint64_t) {
             index.memory_usage(control);
             index.cuts_in_use(control);
+            index.partition(control);
             uint8_t code[kBits / 8];
             const int64_t id = 0;
             try {

@@ -48,7 +48,11 @@ def test_every_allocation_fails(library: str, mode: str, threads: int) -> None:
                 index.add(part)
             return index
 
+        order = np.random.default_rng(5).permutation(64).astype(np.int32)
         index, other = make(xb[:12_000], xb[12_000:20_950], xb[20_950:]), make(more)
+        shuffled = index.copy()
+        faiss_dmih._engine.repartition(shuffled, order, np.full(4, 16, np.int32))
+        shuffled_data = faiss.serialize_index_binary(shuffled)
         data = faiss.serialize_index_binary(index)
         some = faiss.IDSelectorBatch(np.arange(0, 21_000, 3))
         few = faiss.IDSelectorBatch(np.arange(0, 21_000, 1000))
@@ -65,6 +69,7 @@ def test_every_allocation_fails(library: str, mode: str, threads: int) -> None:
             lambda: index.remove_ids(most),
             lambda: index.compact(),
             lambda: index.merge_from(other),
+            lambda: faiss_dmih._engine.repartition(index, order, np.full(4, 16, np.int32)),
         ]
         questions = [
             lambda: index.search(xq, 5),
@@ -76,6 +81,9 @@ def test_every_allocation_fails(library: str, mode: str, threads: int) -> None:
             lambda: index.copy(),
             lambda: faiss.serialize_index_binary(index),
             lambda: faiss.deserialize_index_binary(data),
+            lambda: shuffled.search(xq, 5),
+            lambda: faiss.serialize_index_binary(shuffled),
+            lambda: faiss.deserialize_index_binary(shuffled_data),
         ]
         for call in changes + questions:
             failures, n = 0, 0
@@ -87,6 +95,7 @@ def test_every_allocation_fails(library: str, mode: str, threads: int) -> None:
                     failures += 1
                     assert library.stop_failing() < 0
                     assert (index.ntotal, other.ntotal) == (21_000, 12_000)
+                    assert index.partition is None
                     if n % 16 == 0:
                         assert (index.search(xq, 5)[1] == expected[1]).all()
                 else:
@@ -104,4 +113,4 @@ def test_every_allocation_fails(library: str, mode: str, threads: int) -> None:
         timeout=150,
         LD_PRELOAD=library,
     )
-    assert len(output.split()) == 16
+    assert len(output.split()) == 20

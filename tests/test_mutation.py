@@ -8,7 +8,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from checks import assert_exact, assert_same, flat, make_index
+from checks import assert_exact, assert_same, flat, make_index, shuffle_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Case, batches, cases, cuts, ks, radii
@@ -55,6 +55,8 @@ def test_removals_between_adds(mode: str, case: Case, data: st.DataObject) -> No
         at += batch
         if data.draw(st.booleans(), label="compact"):
             index.compact()
+        if data.draw(st.booleans(), label="shuffle"):
+            shuffle_bits(index, at)
         gone = VICTIMS[data.draw(st.sampled_from(sorted(VICTIMS)), label="gone")](rng, len(stored))
         how = data.draw(st.sampled_from(["ids", *sorted(SELECTORS)]), label="how")
         what = rng.permutation(np.flatnonzero(gone)) if how == "ids" else SELECTORS[how](gone)
@@ -68,11 +70,14 @@ def test_removals_between_adds(mode: str, case: Case, data: st.DataObject) -> No
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["clustered", "duplicates", "all equal"])
+@pytest.mark.parametrize("shuffled", [False, True])
 @pytest.mark.usefixtures("threads")
-def test_a_segment_with_clusters_shrinks_by_and_by(mode: str, kind: str) -> None:
+def test_a_segment_with_clusters_shrinks_by_and_by(mode: str, kind: str, shuffled: bool) -> None:
     """Filtered again and again, until it is built anew and at last fits the tail."""
     case = Case(d=128, n=40_000, nq=100, kind=kind, seed=5)
     index, stored = filled(case, mode), case.xb
+    if shuffled:
+        shuffle_bits(index, 0)
     index.add(case.xb[:3000])
     stored = np.concatenate([stored, case.xb[:3000]])
     rng = np.random.default_rng(0)
@@ -203,10 +208,14 @@ def test_merges(modes: tuple[str, str], case: Case, share: float, data: st.DataO
     """Segments or tails, an empty one among them; the other is empty, and lives on."""
     here = round(share * case.n)
     index, other = (make_index(case.d, mode) for mode in modes)
-    index.add(case.xb[:here])
-    other.add(case.xb[here:])
+    for one, codes in ((index, case.xb[:here]), (other, case.xb[here:])):
+        order = data.draw(st.sampled_from([None, 1, 2]), label="order of bits")
+        if order is not None:
+            shuffle_bits(one, order)
+        one.add(codes)
     if data.draw(st.booleans(), label="compact"):
         other.compact()
+    learned = index.partition, other.partition
     index.check_compatible_for_merge(other)
     index.merge_from(other)
     k, radius = data.draw(ks(case.n), label="k"), data.draw(radii(case.d), label="radius")
@@ -214,6 +223,7 @@ def test_merges(modes: tuple[str, str], case: Case, share: float, data: st.DataO
     assert_exact(other, case.xb[:0], case.xq, k, radius)
     other.add(case.xb)
     assert_exact(other, case.xb, case.xq, k, radius)
+    assert (index.partition, other.partition) == learned
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_predicted_shares_are_those_after_the_swap(d: int) -> None:
     cuts = (d // 4, d // 2, d // 4)
     task = partition._Task(bits, 1000, cuts, True, rng)
     lists = partition._contiguous(task)
-    pairs = partition._Pairs(task, 1 << 20)
+    pairs = partition._Pairs(task, 1 << 20, 1 << 21)
     costs = partition._Costs(task, pairs, lists)
     differ = np.stack([pairs.differ(bit).ravel() for bit in range(d)])
 

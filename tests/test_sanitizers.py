@@ -16,7 +16,7 @@ from test_simd import ARM, X86, options_in_cmake
 ROOT = Path(__file__).parents[1]
 ENGINE = ROOT / "faiss_dmih" / "engine"
 # What knows of Python or FAISS.
-FACES = {"bindings", "python_index", "index_dmih", "selection"}
+FACES = {"bindings", "python_index", "training", "index_dmih", "selection"}
 SECONDS = os.environ.get("DMIH_SANITIZED_SECONDS", "1")
 SANITIZERS = {
     "thread": {"TSAN_OPTIONS": "halt_on_error=1"},

@@ -307,6 +307,23 @@ k = 10
 recall = 0.9
 competitors = ["hnsw", "ivf", "usearch-hnsw"]
 goal = { ahead = 1 }
+
+[[partition]]
+dataset = "cifar10-features"
+bits = 64
+n = 1_000_000
+k = 10
+strategies = ["data-driven", "entropy", "cost"]
+goal = { candidates = 1 }
+
+[[partition]]
+dataset = "cifar10-features"
+binarize = "lsh"
+bits = 64
+n = 1_000_000
+k = 10
+strategies = ["data-driven", "entropy", "cost"]
+goal = { candidates = 1 }
 """
 
 if __name__ == "__main__":

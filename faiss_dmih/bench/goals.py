@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from faiss_dmih.bench.competitors import FAMILIES, DmihAuto, DmihEngines
 from faiss_dmih.bench.memory import MemoryTrial
+from faiss_dmih.bench.partitions import PartitionTrial
 from faiss_dmih.bench.results import CellResult, Outcome, Run, Spread, TrialResult
 
 REGRET = "regret"
 _OVER = "over "
-AT_MOST = (REGRET, *MemoryTrial.GOALS)
+AT_MOST = (REGRET, *MemoryTrial.GOALS, *PartitionTrial.GOALS)
 """What has upper bounds."""
 
 

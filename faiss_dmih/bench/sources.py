@@ -29,6 +29,11 @@ class Source:
         return f"{self.n:,} codes of {self.bits} bits, {self.dataset}"
 
     @property
+    def is_real(self) -> bool:
+        """Whether it is a named data set, binarised by `method`."""
+        return self.dataset not in GENERATORS
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of queries that it has."""
         generator = GENERATORS.get(self.dataset)

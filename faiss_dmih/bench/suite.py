@@ -11,8 +11,8 @@ The packaged ones lie in `suites/`, and `suites/core.toml` is the example to rea
   dmih-auto is to be faster than a competitor that finds everything. `threads`, `competitors`
   and `max_regret` may be given anew for a group or a cell, `seed` and `cell_seconds` for a group.
   Cells are measured and shown by kind, batch and k, however they are listed;
-- `[[build]]`, `[[growth]]`, `[[kernel]]`, `[[memory]]`, `[[scaling]]`, `[[approximate]]`: what
-  trials measure, with a `goal` table.
+- `[[build]]`, `[[growth]]`, `[[kernel]]`, `[[memory]]`, `[[scaling]]`, `[[approximate]]`,
+  `[[partition]]`: what trials measure, with a `goal` table.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from faiss_dmih.bench.cells import Cell
 from faiss_dmih.bench.competitors import FAMILIES, DmihAuto, DmihEngines, DmihMih, DmihScan
 from faiss_dmih.bench.goals import REGRET, Goal, over
 from faiss_dmih.bench.memory import MemoryTrial
+from faiss_dmih.bench.partitions import UNLEARNED, PartitionTrial
 from faiss_dmih.bench.protocol import Protocol
 from faiss_dmih.bench.runner import Group, Suite
 from faiss_dmih.bench.scaling import ScalingTrial
@@ -46,6 +47,7 @@ from faiss_dmih.data import (
     InputError,
     check_bits,
 )
+from faiss_dmih.partition import STRATEGIES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -242,6 +244,14 @@ _APPROXIMATE: dict[str, Check] = {
     "rounds": _positive,
     "goal": _bounds(ApproximateTrial.GOALS),
 }
+_PARTITION: dict[str, Check] = {
+    **_SOURCE,
+    "k": _positive,
+    "strategies": _some(_one_of([name for name in STRATEGIES if name != UNLEARNED])),
+    "threads": _positive,
+    "rounds": _positive,
+    "goal": _bounds(PartitionTrial.GOALS),
+}
 _PROTOCOL: dict[str, Check] = {
     field.name: _positive if field.type == "int" else _number for field in fields(Protocol)
 }
@@ -256,6 +266,7 @@ _SUITE: dict[str, Check] = {
     "memory": _tables,
     "scaling": _tables,
     "approximate": _tables,
+    "partition": _tables,
 }
 
 
@@ -464,6 +475,19 @@ def _approximate(raw: Any, suite: Table, place: str) -> tuple[Trial, Bounds]:
     return trial, table.get("goal", {})
 
 
+def _partition(raw: Any, suite: Table, place: str) -> tuple[Trial, Bounds]:
+    table = _checked(raw, _PARTITION, place, "dataset", "bits", "n", "k", "strategies")
+    table.setdefault("nq", 512)
+    trial = PartitionTrial(
+        _source(table, suite, place),
+        table["k"],
+        tuple(table["strategies"]),
+        table.get("threads", 1),
+        table.get("rounds", 3),
+    )
+    return trial, table.get("goal", {})
+
+
 _TRIALS: dict[str, Callable[[Any, Table, str], tuple[Trial, Bounds]]] = {
     "build": _build,
     "growth": _growth,
@@ -471,4 +495,5 @@ _TRIALS: dict[str, Callable[[Any, Table, str], tuple[Trial, Bounds]]] = {
     "memory": _memory,
     "scaling": _scaling,
     "approximate": _approximate,
+    "partition": _partition,
 }

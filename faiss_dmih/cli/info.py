@@ -80,13 +80,18 @@ def _show(console: Console, node: Node) -> None:
         + "; ".join(options),
         highlight=False,
     )
+    if node.partition is not None:
+        console.print(f"{indent}learned, which bits go into which table:", highlight=False)
+        for number, bits in enumerate(node.partition.substrings):
+            listed = ", ".join(map(str, bits))
+            console.print(f"{indent}  table {number}, {len(bits)} bits: {listed}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("section")
     for heading in ("segment", "table", "at", "bytes", "bytes/code"):
         table.add_column(heading, justify="right")
     of_tables = {"offsets", "slots", "signs"}
     for s in node.sections:
-        whole = s.tag in ("codes", "parts")
+        whole = s.tag in ("codes", "bits", "parts")
         table.add_row(
             Text(s.tag),
             "" if whole else str(s.segment),

@@ -180,13 +180,24 @@ PyObject* repartition(PyObject*, PyObject* args) {
     Py_RETURN_NONE;
 }
 
+// check_may_change(index): raises RuntimeError where it is mapped from a file.
+PyObject* check_may_change(PyObject*, PyObject* object) {
+    IndexDMIH* index = index_of(object);
+    if (index == nullptr || !without_gil([&] { index->engine().check_may_change(); }))
+        return nullptr;
+    Py_RETURN_NONE;
+}
+
 // cuts_for(index, n): of a part of n codes, as long as nothing has been learned.
 PyObject* cuts_for(PyObject*, PyObject* args) {
     PyObject* object;
     unsigned long long n;
     if (!PyArg_ParseTuple(args, "OK", &object, &n)) return nullptr;
     IndexDMIH* index = index_of(object);
-    return index != nullptr ? tuple_of(index->engine().cuts_for(n)) : nullptr;
+    std::vector<int> lengths;
+    if (index == nullptr || !without_gil([&] { lengths = index->engine().cuts_for(n); }))
+        return nullptr;
+    return tuple_of(lengths);
 }
 
 // reconstruct_batch(index, keys, out): int64 (n, 1) ids, uint8 (n, code_size) codes.
@@ -266,6 +277,7 @@ PyMethodDef unlocked_functions[] = {
     {"add_singly", add_singly, METH_VARARGS, nullptr},
     {"memory_usage", memory_usage, METH_O, nullptr},
     {"cuts", cuts, METH_O, nullptr},
+    {"check_may_change", check_may_change, METH_O, nullptr},
     {"cuts_for", cuts_for, METH_VARARGS, nullptr},
     {"partition", partition, METH_O, nullptr},
     {"repartition", repartition, METH_VARARGS, nullptr},

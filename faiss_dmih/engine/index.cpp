@@ -91,7 +91,11 @@ void Segment::copy_rows(uint64_t* out, const Control& control) const {
 
 Index::Change::Change(Index& index, const Control& control)
     : index_(index), visit_(index.gate_, Gate::Visit::kAlone, control) {
-    if (index.mapped())
+    index.check_may_change();
+}
+
+void Index::check_may_change() const {
+    if (mapped())
         throw std::runtime_error(
             "this index is mapped from a file and cannot be changed: its copy() can");
 }

@@ -104,6 +104,9 @@ public:
     // is built anew.
     void repartition(std::shared_ptr<const Partition> partition, const Control& control);
 
+    // Throws where it is mapped from a file.
+    void check_may_change() const;
+
     State state(const Control& control) const;
     // Nobody changes the index while the visit lasts.
     Gate::Visit hold(const Control& control) const {

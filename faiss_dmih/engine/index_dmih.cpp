@@ -94,10 +94,11 @@ void IndexDMIH::train(faiss::idx_t n, const uint8_t* x) {
     const Options& options = engine_.options();
     if (n <= 0 || options.mode == Mode::Scan) return;
     guarded([&] {
+        engine_.check_may_change();  // learning takes a while
         const uint64_t size =
             std::max(engine_.state(faiss_control()).size, static_cast<uint64_t>(n));
-        repartition(
-            learned_partition(n, x, d, size, engine_.cuts_for(size), !options.cuts.empty()));
+        repartition(learned_partition(n, x, d, size, engine_.cuts_for(size), !options.cuts.empty(),
+                                      options.mode));
     });
 }
 

@@ -1,7 +1,6 @@
 #include "partition.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -31,35 +30,24 @@ Partition::Partition(std::vector<int> order, std::vector<int> cuts)
         std::accumulate(cuts_.begin(), cuts_.end(), size_t{0}) != d)
         throw std::invalid_argument("the cuts of a partition do not sum to its " +
                                     std::to_string(d) + " bits, or one is not in [1, 26]");
-    words_ = static_cast<size_t>(words_for(static_cast<int>(d)));
-    to_row_ = masks(place);
-    to_code_ = masks(order_);
+    place_ = std::move(place);
 }
 
-// Of the permutation that puts bit b at target[b].
-Partition::Masks Partition::masks(const std::vector<int>& target) {
-    const size_t halves = target.size() / 4, words = (target.size() + 63) / 64;
-    Masks out(halves * 16 * words);
-    std::memset(out.data(), 0, out.bytes());
-    for (size_t half = 0; half < halves; ++half)
-        for (size_t value = 0; value < 16; ++value)
-            for (size_t b = 0; b < 4; ++b) {
-                if ((value >> b & 1) == 0) continue;
-                const size_t at = static_cast<size_t>(target[4 * half + b]);
-                out[(half * 16 + value) * words + at / 64] |= uint64_t{1} << (at % 64);
-            }
-    return out;
-}
-
-void Partition::permute(const Masks& masks, const uint8_t* in, uint64_t* out) const {
-    std::fill_n(out, words_, 0);
-    const uint64_t* mask = masks.data();
-    for (size_t byte = 0; byte < order_.size() / 8; ++byte)
-        for (const int half : {in[byte] & 15, in[byte] >> 4}) {
-            const uint64_t* const row = mask + static_cast<size_t>(half) * words_;
-            for (size_t w = 0; w < words_; ++w) out[w] |= row[w];
-            mask += 16 * words_;
+// Of 64 bits at a time; where each comes from is read in order, so that the processor works on
+// several at once.
+void Partition::permute(const std::vector<int>& from, const uint8_t* in, uint64_t* out) {
+    const int* source = from.data();
+    for (size_t left = from.size(); left > 0;) {
+        const size_t bits = std::min<size_t>(left, 64);
+        uint64_t word = 0;
+        for (size_t b = 0; b < bits; ++b) {
+            const unsigned at = static_cast<unsigned>(source[b]);
+            word |= uint64_t{in[at >> 3] >> (at & 7) & 1u} << b;
         }
+        *out++ = word;
+        source += bits;
+        left -= bits;
+    }
 }
 
 void change_order(const Partition* from, const Partition* to, uint64_t* rows, uint64_t n, int words,

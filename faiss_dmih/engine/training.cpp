@@ -29,15 +29,16 @@ std::vector<int> ints_of(PyObject* tuple) {
 
 std::shared_ptr<const Partition> learned_partition(int64_t n, const uint8_t* codes, int d,
                                                    uint64_t size, const std::vector<int>& cuts,
-                                                   bool fixed) {
+                                                   bool fixed, Mode mode) {
     std::vector<int> order, lengths;
     in_python([&] {
         const size_t bytes = static_cast<size_t>(n) * static_cast<size_t>(d / 8);
         PyObject* const module = PyImport_ImportModule("faiss_dmih.partition");
         PyObject* const answer =
             module != nullptr
-                ? PyObject_CallMethod(module, "_learned", "NiKNi", read_only_view(codes, bytes), d,
-                                      static_cast<unsigned long long>(size), list_of(cuts), fixed)
+                ? PyObject_CallMethod(module, "_learned", "NiKNis", read_only_view(codes, bytes), d,
+                                      static_cast<unsigned long long>(size), list_of(cuts),
+                                      static_cast<int>(fixed), mode == Mode::Mih ? "mih" : "auto")
                 : nullptr;
         PyObject *order_tuple, *cuts_tuple;
         if (answer != nullptr && PyArg_ParseTuple(answer, "OO", &order_tuple, &cuts_tuple)) try {

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from faiss_dmih import IndexDMIH
-from faiss_dmih.bench import approximate, memory, scaling
+from faiss_dmih.bench import approximate, memory, partitions, scaling
 from faiss_dmih.bench.approximate import ApproximateTrial
 from faiss_dmih.bench.competitors import FAMILIES
 from faiss_dmih.bench.memory import MemoryTrial
+from faiss_dmih.bench.partitions import PartitionTrial
 from faiss_dmih.bench.results import TrialResult
 from faiss_dmih.bench.scaling import ScalingTrial
 from faiss_dmih.bench.sources import Source
@@ -23,6 +24,13 @@ MEMORY = MemoryTrial(MANY, threads=2, rounds=2, k=5, budgets=(0, 8))
 SCALING = ScalingTrial(64, n=(500, 5000), batch=(1, 40), threads=2, rounds=2, seed=0)
 APPROXIMATE = ApproximateTrial(
     CODES, "held-out", 5, (1, 40), recall=0.9, competitors=("hnsw", "ivf"), threads=1, rounds=2
+)
+PARTITION = PartitionTrial(
+    Source("learned", bits=64, n=20_000, nq=40, options={"distinct": 15_000}),
+    k=5,
+    strategies=("data-driven", "entropy"),
+    threads=1,
+    rounds=2,
 )
 
 
@@ -40,7 +48,7 @@ def found(result):
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    for module in (scaling, memory):
+    for module in (scaling, memory, partitions):
         timed = module.seconds_per_query
         monkeypatch.setattr(
             module, "seconds_per_query", lambda *a, timed=timed: timed(*a, least=0.0)
@@ -120,12 +128,14 @@ def test_what_does_not_fit_the_memory_is_left_out_and_said_so(monkeypatch):
     assert scaling._lacking(10**9, 64).startswith("they may take 134.1 GiB")
 
 
-@pytest.mark.parametrize(("module", "trial"), [(scaling, SCALING), (memory, MEMORY)])
+@pytest.mark.parametrize(
+    ("module", "trial"), [(scaling, SCALING), (memory, MEMORY), (partitions, PARTITION)]
+)
 def test_a_wrong_answer_fails(monkeypatch, module, trial):
     class Lying(IndexDMIH):
         def search(self, x, k):
             D, I = super().search(x, k)
-            if self.memory_budget == 0 or self.ntotal == 5000:
+            if self.memory_budget == 0 or self.ntotal == 5000 or self.partition is not None:
                 I[0, 0] += 1
             return D, I
 
@@ -149,6 +159,21 @@ def test_recall_is_weighed_against_speed():
         assert ours.x[0] < 0.9 <= ours.x[-1]
     goals = [f.what for f in result.figures if f.goal == "ahead"]
     assert len(goals) == 4
+
+
+def test_strategies_are_held_against_contiguous_bits():
+    result = found(PARTITION.run(no_progress))
+    figures = by_name(result)
+    kinds = PARTITION.source.kinds
+    for kind in kinds:
+        assert figures[f"candidates a query, {kind}: contiguous"] > 0
+        for strategy in PARTITION.strategies:
+            assert 0.1 < figures[f"candidates over contiguous, {kind}: {strategy}"] < 10
+            for engine in ("tables alone", "planner"):
+                assert figures[f"time over contiguous, {kind}, {engine}: {strategy}"] > 0
+    assert figures["learning by entropy"] > 0
+    assert len([f for f in result.figures if f.goal == "candidates"]) == 2 * len(kinds)
+    assert "learning by contiguous" not in figures
 
 
 def test_the_least_lead_counts():
@@ -188,5 +213,5 @@ def test_threads_are_put_back():
 
 
 def test_names_tell_trials_apart():
-    trials = [MEMORY, SCALING, APPROXIMATE]
-    assert len({trial.name for trial in trials}) == len({trial.title for trial in trials}) == 3
+    trials = [MEMORY, SCALING, APPROXIMATE, PARTITION]
+    assert len({trial.name for trial in trials}) == len({trial.title for trial in trials}) == 4

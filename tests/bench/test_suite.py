@@ -9,6 +9,7 @@ from faiss_dmih.bench import Cell, read_suite, suites
 from faiss_dmih.bench.approximate import ApproximateTrial
 from faiss_dmih.bench.goals import REGRET
 from faiss_dmih.bench.memory import MemoryTrial
+from faiss_dmih.bench.partitions import PartitionTrial
 from faiss_dmih.bench.protocol import Protocol
 from faiss_dmih.bench.scaling import ScalingTrial
 from faiss_dmih.bench.sources import Source
@@ -90,6 +91,15 @@ k = 10
 recall = 0.9
 competitors = ["hnsw", "ivf"]
 goal = { ahead = 1 }
+
+[[partition]]
+dataset = "cifar10-features"
+binarize = "lsh"
+bits = 64
+n = 500
+k = 10
+strategies = ["data-driven", "cost"]
+goal = { candidates = 0.95 }
 """
 
 
@@ -292,8 +302,19 @@ def test_trials_with_charts_are_what_their_tables_say(file):
         MemoryTrial(Source("learned", bits=64, n=500, nq=256, seed=5), 2, 3, 10, (0, 8)),
         ScalingTrial(64, (100, 200), (1, 16), 2, 3, seed=5),
         ApproximateTrial(codes, "planted", 10, (1, 32), 0.9, ("hnsw", "ivf"), 2, 3),
+        PartitionTrial(
+            Source("cifar10-features", 64, 500, nq=512, seed=5, method="lsh"),
+            10,
+            ("data-driven", "cost"),
+            1,
+            3,
+        ),
     ]
-    assert [(goal.figure, goal.bound) for goal in suite.goals] == [("bytes", 1), ("ahead", 1)]
+    assert [(goal.figure, goal.bound) for goal in suite.goals] == [
+        ("bytes", 1),
+        ("ahead", 1),
+        ("candidates", 0.95),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -304,6 +325,7 @@ def test_trials_with_charts_are_what_their_tables_say(file):
         ('"planted"', '"new"', "[[approximate]] 1, queries: expected one of held-out, planted;"),
         ('"hnsw"', '"multihash"', "[[approximate]] 1, competitors: expected one of hnsw, ivf, use"),
         ("batch = [1, 16]", "k = 1", "[[scaling]] 1: unknown key 'k'"),
+        ('"cost"', '"contiguous"', "[[partition]] 1, strategies: expected one of data-driven, ent"),
     ],
 )
 def test_a_typo_in_their_tables_is_one_clear_error(file, old, new, message):

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import faiss_dmih
+from faiss_dmih import _engine
 from faiss_dmih.cli.app import app
 from faiss_dmih.inspection import inspect
 
@@ -36,6 +37,33 @@ def test_info(path: Path) -> None:
     assert "cuts 20, 22, 22" in output
     for tag in ("codes", "parts", "offsets", "slots", "steps"):
         assert tag in output
+
+
+def test_info_of_a_trained_index(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    index = faiss_dmih.IndexDMIH(8, cuts=[3, 5])
+    index.add(np.arange(9, dtype=np.uint8)[:, None])
+    assert "learned" not in _info_of(index, path)
+    order, cuts = np.arange(8, dtype=np.int32)[::-1].copy(), np.array([3, 5], np.int32)
+    _engine.repartition(index, order, cuts)
+    output = _info_of(index, path)
+    assert "version 2" in output
+    assert "table 0, 3 bits: 7, 6, 5 table 1, 5 bits: 4, 3, 2, 1, 0" in output
+    for verify in (False, True):
+        assert inspect(path, verify=verify)[0].partition == index.partition
+    data = bytearray(path.read_bytes())
+    (at,) = (s.offset for s in inspect(path, verify=False)[0].sections if s.tag == "bits")
+    data[at] ^= 1  # two bits are the same now
+    path.write_bytes(data)
+    assert inspect(path, verify=False)[0].partition is None
+    assert invoke("verify", path)[0] == 1
+
+
+def _info_of(index: faiss_dmih.IndexDMIH, path: Path) -> str:
+    faiss_dmih.write_index(index, path)
+    code, output = invoke("info", path)
+    assert code == 0
+    return output
 
 
 def test_verify(path: Path) -> None:

@@ -14,9 +14,17 @@ ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "faiss_dmih" / "engine"
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 # What is not the engine: FAISS's and Python's faces of it.
-FACES = ("bindings.cpp", "python_index.cpp", "index_dmih.cpp", "python.cpp")
+FACES = ("bindings.cpp", "python_index.cpp", "training.cpp", "index_dmih.cpp", "python.cpp")
 # Where a file's bytes are used: the coverage of these guides the fuzzer.
-GUIDES = ("read.cpp", "assemble.cpp", "clusters.cpp", "probe.cpp", "search.cpp", "index.cpp")
+GUIDES = (
+    "read.cpp",
+    "assemble.cpp",
+    "partition.cpp",
+    "clusters.cpp",
+    "probe.cpp",
+    "search.cpp",
+    "index.cpp",
+)
 
 
 def sources() -> dict[Path, list[str]]:

@@ -281,7 +281,9 @@ void mutate(fuzz::Parts& parts, const fuzz::Parts& other, Random& random) {
     auto& sections = parts.sections;
     const auto any = [&]() -> fuzz::Section& { return sections[random() % sections.size()]; };
     if (sections.empty()) return;
-    switch (random() % 16) {
+    const char* const tags[] = {"other", "slots", "bits", "rows"};
+    switch (random() % 17) {
+        case 16: parts.header.version = 1 + random() % 2; break;
         case 0: change(parts.header.d, random); break;
         case 1: change(parts.header.mode, random); break;
         case 2: change(parts.header.ntotal, random); break;
@@ -297,7 +299,7 @@ void mutate(fuzz::Parts& parts, const fuzz::Parts& other, Random& random) {
             break;
         case 6: sections.push_back(any()); break;
         case 7: std::swap(any(), any()); break;
-        case 8: any().entry.tag = dmih::tag_of(random() % 2 == 0 ? "other" : "slots"); break;
+        case 8: any().entry.tag = dmih::tag_of(tags[random() % std::size(tags)]); break;
         case 9: change(random() % 2 == 0 ? any().entry.segment : any().entry.table, random); break;
         case 10: {
             Bytes& bytes = any().bytes;

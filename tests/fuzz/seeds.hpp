@@ -1,6 +1,7 @@
 // Small sound files of every shape: a tail, tables, equal codes, several segments, clusters.
 #pragma once
 
+#include <algorithm>
 #include <numeric>
 #include <random>
 #include <string>
@@ -30,6 +31,7 @@ struct Shape {
     dmih::Mode mode;
     std::vector<int> cuts;
     int distinct;
+    bool trained = false;
 };
 
 inline Bytes codes_of(const Shape& shape, std::mt19937& random) {
@@ -52,6 +54,14 @@ inline Bytes seed_of(const Shape& shape, std::mt19937& random) {
     const size_t first = static_cast<size_t>(shape.n) * static_cast<size_t>(shape.d) / 8;
     index.add(static_cast<uint64_t>(shape.n), codes.data(), dmih::Control());
     index.compact(dmih::Control());
+    if (shape.trained) {
+        std::vector<int> order(static_cast<size_t>(shape.d));
+        std::iota(order.begin(), order.end(), 0);
+        std::shuffle(order.begin(), order.end(), random);
+        const std::vector<int> cuts = index.cuts_for(static_cast<uint64_t>(shape.n));
+        index.repartition(std::make_shared<const dmih::Partition>(order, cuts), dmih::Control());
+        index.compact(dmih::Control());  // what fits a tail has become one
+    }
     index.add(static_cast<uint64_t>(shape.later), codes.data() + first, dmih::Control());
     return written(index);
 }
@@ -110,6 +120,8 @@ inline std::vector<std::pair<std::string, Bytes>> make_seeds() {
     add("mih", {24, 40, 1, Mode::Mih, {8, 8, 8}, 1 << 16});
     add("scan", {40, 50, 5, Mode::Scan, {}, 40});
     out.emplace_back("clusters", seed_with_clusters(random));
+    add("trained", {16, 60, 2, Mode::Auto, {6, 5, 5}, 40, true});
+    add("trained-mih", {72, 30, 1, Mode::Mih, std::vector<int>(9, 8), 1 << 16, true});
     return out;
 }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 import pytest
-from checks import assert_exact
+from checks import assert_exact, make_index
 
 import faiss_dmih
 from faiss_dmih import IndexDMIH, _engine, composites, storage
@@ -33,6 +34,20 @@ def example() -> IndexDMIH:
     index.compact()
     index.add(golden_codes()[60:])
     return index
+
+
+def trained_example() -> IndexDMIH:
+    """And golden/v2.ibdm, whose row has bit 7i (modulo 64) of a code as its bit i."""
+    index = IndexDMIH(64)
+    index.add(golden_codes()[:60])
+    _repartition(index, np.arange(64) * 7 % 64, [5, 5] + [6] * 9)
+    index.compact()
+    index.add(golden_codes()[60:])
+    return index
+
+
+def _repartition(index: Any, order: Any, cuts: Any) -> None:
+    _engine.repartition(index, np.array(order, np.int32), np.array(cuts, np.int32))
 
 
 def example_map() -> Any:
@@ -92,12 +107,20 @@ def test_golden_files(mmap: bool) -> None:
     assert type(by_id) is faiss.IndexBinaryIDMap2
     np.testing.assert_array_equal(by_id.search(xb[1:2], 1)[1], [[5]])
     np.testing.assert_array_equal(by_id.reconstruct(10), xb[2])
+    trained = faiss_dmih.read_index(GOLDEN / "v2.ibdm", mmap=mmap)
+    assert trained.partition == trained_example().partition
+    assert trained.partition.order[:11] == (0, 7, 14, 21, 28, 35, 42, 49, 56, 63, 6)
+    for engine in ("auto", "probe", "scan"):
+        trained.force_engine(engine)
+        assert_exact(trained, xb, xb ^ np.uint8(1), 5, 20)
+    np.testing.assert_array_equal(trained.reconstruct_n(), xb)
 
 
 def test_golden_files_are_what_is_written(tmp_path: Path) -> None:
     faiss_dmih.write_index(example(), tmp_path / "v1.ibdm")
     faiss_dmih.write_index(example_map(), tmp_path / "v1.ibdc")
-    for name in ("v1.ibdm", "v1.ibdc"):
+    faiss_dmih.write_index(trained_example(), tmp_path / "v2.ibdm")
+    for name in ("v1.ibdm", "v1.ibdc", "v2.ibdm"):
         assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
 
 
@@ -110,7 +133,7 @@ def test_headers(sound: bytes, tmp_path: Path) -> None:
         (sound[:100], r"truncated: it says that it has \d+ bytes, and there are 100"),
         (sound[:-64], r"truncated: it says that it has \d+ bytes, and there are \d+"),
         (sound + bytes(64), r"says that it has \d+ bytes, and there are \d+"),
-        (put(sound, 4, b"\2"), r"version 2 of the format, expected 1: read it with the faiss_dmih"),
+        (put(sound, 4, b"\3"), r"version 3 of the format, expected 1 or 2: read it with the faiss"),
         (put(sound, 16, b"\1"), r"header of the index is damaged: its checksum is wrong"),
         (put(sound, 100, b"\1"), r"header of the index is damaged: its checksum is wrong"),
         (put(sound, 44, b"\xff" * 4), r"header of the index is damaged: \d+ cuts and 4294967295"),
@@ -178,6 +201,116 @@ def test_every_section_damaged(sound: bytes, tmp_path: Path) -> None:
         "slots",
         "signs",
     }
+
+
+# What becomes of the uint32 of a section `bits`: 64 of the order, then the cuts.
+WRONG_BITS: dict[str, Callable[[Any], Any]] = {
+    "a bit twice": lambda bits: np.r_[bits[1], bits[1:]],
+    "a bit too high": lambda bits: np.r_[np.uint32(64), bits[1:]],
+    "a bit far too high": lambda bits: np.r_[np.uint32(2**32 - 1), bits[1:]],
+    "no cuts": lambda bits: bits[:64],
+    "cuts of too many bits": lambda bits: np.r_[bits, np.uint32(1)],
+    "cuts of too few bits": lambda bits: bits[:-1],
+    "a cut of no bits": lambda bits: np.r_[bits, np.uint32(0)],
+    "too long a cut": lambda bits: np.r_[bits[:64], np.uint32([27, 26, 11])],
+    "a part of the order": lambda bits: bits[:50],
+    "nothing": lambda bits: bits[:0],
+    "far too much": lambda bits: np.r_[bits, np.ones(100_000, np.uint32)],
+}
+
+
+def with_bits(data: bytes, bits: Any) -> bytes:
+    """With another section `bits`, at the end, whose checksum is right."""
+    n_cuts = struct.unpack_from("<I", data, 40)[0]
+    number = next(i for i, entry in enumerate(entries(data)) if entry[0] == "bits")
+    n = len(entries(data))
+    table = 64 + 4 * n_cuts
+    rows = [data[table + 40 * i : table + 40 * i + 40] for i in range(n)]
+    payload = bits.astype(np.uint32).tobytes()
+    crc = _engine.crc32c(payload, 0, False)
+    rows.append(struct.pack("<8sIIQQII", b"bits", 0, 0, len(data), len(payload), crc, 0))
+    del rows[number]
+    data = data[:table] + b"".join(rows) + data[table + 40 * n :] + payload
+    data += bytes(-len(data) % 64)
+    return sealed(put(data, 8, struct.pack("<Q", len(data))))
+
+
+def test_bits_that_are_no_partition(tmp_path: Path) -> None:
+    """Without it the bits are as they come: what rows and tables are of is not used."""
+    xb, path = golden_codes(), tmp_path / "index"
+    sound = faiss.serialize_index_binary(trained_example()).tobytes()
+    at = next(offset for tag, offset, _ in entries(sound) if tag == "bits")
+    size = next(size for tag, _, size in entries(sound) if tag == "bits")
+    bits = np.frombuffer(sound[at : at + size], np.uint32)
+    wrong = {name: with_bits(sound, change(bits)) for name, change in WRONG_BITS.items()}
+    # Another permutation, which the checksum alone tells from the right one.
+    other = np.r_[bits[1], bits[0], bits[2:]]
+    wrong["damaged"] = put(sound, at, other.tobytes())
+    name = next(64 + 40 * i for i, entry in enumerate(entries(sound)) if entry[0] == "bits")
+    wrong["missing"] = sealed(put(sound, name, b"unknown\0"))
+    for what, data in wrong.items():
+        path.write_bytes(data)
+        for mmap in (False, True):
+            said = "are searched by a scan" if mmap else "have been built anew"
+            with pytest.warns(RuntimeWarning, match=f"1 segments .*{said}"):
+                index = faiss_dmih.read_index(path, mmap=mmap)
+            assert index.partition is None, what
+            assert (index.memory_usage()["tables"] > 0) == (not mmap)
+            for engine in ("auto", "probe", "scan"):
+                index.force_engine(engine)
+                assert_exact(index, xb, xb ^ np.uint8(1), 5, 20)
+            np.testing.assert_array_equal(index.reconstruct_n(), xb)
+        with pytest.warns(RuntimeWarning, match="built anew"):
+            assert_exact(index.copy(), xb, xb[:9], 5, 20)
+    # With a right checksum it is a partition: a full read finds that the tables are of another one.
+    path.write_bytes(with_bits(sound, other))
+    with pytest.warns(RuntimeWarning, match="1 segments .* have been built anew"):
+        index = faiss_dmih.read_index(path)
+    assert index.partition is not None
+    assert index.partition.order[:2] == (7, 0)
+    assert_exact(index, xb, xb ^ np.uint8(1), 5, 20)
+
+
+def test_a_partition_of_other_cuts_than_those_given(tmp_path: Path) -> None:
+    index = IndexDMIH(64, cuts=[8] * 8)
+    index.add(golden_codes())
+    _repartition(index, np.arange(64)[::-1], [8] * 8)
+    sound = faiss.serialize_index_binary(index).tobytes()
+    cuts = [9, 7] + [8] * 6
+    (tmp_path / "index").write_bytes(with_bits(sound, np.r_[np.arange(64)[::-1], cuts]))
+    with pytest.warns(RuntimeWarning, match="have been built anew"):
+        back = faiss_dmih.read_index(tmp_path / "index")
+    assert back.partition is None
+    assert back.cuts == (8,) * 8
+
+
+def test_a_version_1_has_no_partition(tmp_path: Path) -> None:
+    """A section of that name in it is one that is not known."""
+    sound = faiss.serialize_index_binary(trained_example()).tobytes()
+    (tmp_path / "index").write_bytes(sealed(put(sound, 4, b"\1")))
+    with pytest.warns(RuntimeWarning, match="have been built anew"):
+        index = faiss_dmih.read_index(tmp_path / "index")
+    assert index.partition is None
+    assert_exact(index, golden_codes(), golden_codes()[:9], 5, 20)
+
+
+@pytest.mark.parametrize("mode", ["auto", "mih", "scan"])
+@pytest.mark.parametrize("n", [0, 9, 9000])
+def test_untrained_indexes_are_of_version_1(mode: str, n: int) -> None:
+    """Those that forgot what they had learned among them, byte by byte."""
+    xb = np.random.default_rng(0).integers(0, 256, (n, 8), dtype=np.uint8)
+    index, again = make_index(64, mode), make_index(64, mode)
+    index.add(xb)
+    _repartition(again, np.arange(64)[::-1], [16] * 4)
+    again.add(xb)
+    assert faiss.serialize_index_binary(again)[4] == 2
+    again.train(xb[:1] if n else np.zeros((1, 8), np.uint8), strategy="contiguous")
+    if mode == "scan":  # where nothing is learned, and nothing forgotten
+        _repartition(again, (), ())
+    assert faiss.serialize_index_binary(index)[4] == 1
+    np.testing.assert_array_equal(
+        faiss.serialize_index_binary(again), faiss.serialize_index_binary(index)
+    )
 
 
 def test_a_mapped_file_out_of_bounds(sound: bytes, tmp_path: Path) -> None:

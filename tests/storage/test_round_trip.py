@@ -14,7 +14,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from checks import assert_exact, assert_same, make_index
+from checks import assert_exact, assert_same, make_index, shuffle_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Case, batches, cases, cuts, ks, radii
@@ -91,6 +91,9 @@ def test_any_index_any_way(data: st.DataObject, case: Case) -> None:
     budget = data.draw(st.sampled_from([None, 0, 50_000])) if mode == "auto" else None
     index = IndexDMIH(case.d, mode=mode, cuts=data.draw(cuts(case.d)), memory_budget=budget)
     at = 0
+    shuffled = data.draw(st.booleans())
+    if shuffled:
+        shuffle_bits(index, case.seed)
     for n in data.draw(batches(case.n)):
         index.add(case.xb[at : at + n])
         at += n
@@ -102,6 +105,8 @@ def test_any_index_any_way(data: st.DataObject, case: Case) -> None:
     assert isinstance(back, IndexDMIH)
     assert (back.d, back.mode, back.memory_budget) == (case.d, mode, budget)
     assert back.cuts == index.cuts
+    assert back.partition == index.partition
+    assert (back.partition is not None) == shuffled
     assert back.mapped == (way == "mapped")
     assert_same(back.search(case.xq, k), index.search(case.xq, k))
     assert_same(back.range_search(case.xq, radius), index.range_search(case.xq, radius))
@@ -117,9 +122,11 @@ def test_any_index_any_way(data: st.DataObject, case: Case) -> None:
 LARGE = Case(d=64, n=40_000, nq=50, kind="clustered", seed=5)
 
 
-def large(engine: str = "auto") -> Any:
+def large(engine: str = "auto", *, shuffled: bool = False) -> Any:
     """Clusters, several segments, equal codes and a tail."""
     index = make_index(64, engine)
+    if shuffled:
+        shuffle_bits(index, 0)
     for begin, end in ((0, 30_000), (30_000, 36_000), (36_000, 39_000), (39_000, 40_000)):
         index.add(LARGE.xb[begin:end])
     return index
@@ -127,8 +134,9 @@ def large(engine: str = "auto") -> Any:
 
 @pytest.mark.parametrize("way", sorted(WAYS))
 @pytest.mark.parametrize("engine", ["auto", "auto+probe", "auto+scan"])
-def test_segments_with_clusters(way: str, engine: str) -> None:
-    index = large()
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_segments_with_clusters(way: str, engine: str, shuffled: bool) -> None:
+    index = large(shuffled=shuffled)
     assert index.memory_usage()["clusters"] > 0
     back = WAYS[way](index)
     back.force_engine(engine.partition("+")[2] or "auto")
@@ -139,9 +147,10 @@ def test_segments_with_clusters(way: str, engine: str) -> None:
     assert_exact(back, LARGE.xb, LARGE.xq, 10, 12)
 
 
-def test_the_same_bytes_each_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_same_bytes_each_time(tmp_path: Path, shuffled: bool) -> None:
     """Nothing that is measured is in a file, and reading loses nothing."""
-    index = large()
+    index = large(shuffled=shuffled)
     first = faiss.serialize_index_binary(index)
     index.search(LARGE.xq, 10)
     for back in (index, read(index), mapped(index), index.copy()):
@@ -161,6 +170,8 @@ def test_a_mapped_index_is_read_only() -> None:
         lambda: index.remove_ids(np.arange(3)),
         lambda: index.merge_from(other),
         lambda: other.merge_from(index),
+        lambda: index.train(LARGE.xb),
+        lambda: train_native(index),
     ):
         with pytest.raises(RuntimeError, match=r"from a file and cannot be changed.*copy\(\)"):
             change()
@@ -170,15 +181,21 @@ def test_a_mapped_index_is_read_only() -> None:
     changed.add(LARGE.xq)
     assert changed.ntotal == 40_050
     assert index.ntotal == 40_000
-    index.train(LARGE.xb)  # which changes nothing
+    assert index.partition is None
+
+
+def train_native(index: Any) -> None:
+    """As FAISS's C++ does."""
+    faiss.IndexBinary.train_c(index, LARGE.n, faiss.swig_ptr(LARGE.xb))
 
 
 @pytest.mark.parametrize("way", ["mapped", "read", "deepcopy"])
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.9])
 @pytest.mark.parametrize("nq", [1, 50])
-def test_filtered_searches(way: str, share: float, nq: int) -> None:
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_filtered_searches(way: str, share: float, nq: int, shuffled: bool) -> None:
     """Of few ids, which are gathered, and of many: a mapped segment does not store their slots."""
-    index, flat = WAYS[way](large()), faiss.IndexBinaryFlat(64)
+    index, flat = WAYS[way](large(shuffled=shuffled)), faiss.IndexBinaryFlat(64)
     flat.add(LARGE.xb)
     ids = np.flatnonzero(np.random.default_rng(7).random(LARGE.n) < share)
     params = faiss.SearchParameters(sel=faiss.IDSelectorBatch(ids))
@@ -194,14 +211,15 @@ def test_filtered_searches(way: str, share: float, nq: int) -> None:
         flat.range_search(LARGE.xq[:nq], 12, params=params),
     )
     few = faiss_dmih.SearchParametersDMIH(params.sel, max_codes=300)
-    same = large().search(LARGE.xq[:nq], 10, params=few)
+    same = large(shuffled=shuffled).search(LARGE.xq[:nq], 10, params=few)
     assert_same(index.search(LARGE.xq[:nq], 10, params=few), same)
 
 
 @pytest.mark.parametrize("way", sorted(WAYS))
-def test_what_a_removal_has_left(way: str) -> None:
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_what_a_removal_has_left(way: str, shuffled: bool) -> None:
     gone = np.random.default_rng(8).random(LARGE.n) < 0.2
-    index = large()
+    index = large(shuffled=shuffled)
     index.remove_ids(np.flatnonzero(gone))
     back = WAYS[way](index)
     assert_exact(back, LARGE.xb[~gone], LARGE.xq, 10, 12)

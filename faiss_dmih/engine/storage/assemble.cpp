@@ -43,8 +43,9 @@ bool is_sound(const Table& table, const Segment& segment, const Control& control
     return true;
 }
 
-// Null where none is there, or it makes no sense.
-std::shared_ptr<const Partition> partition_of(const Pieces& pieces, int d) {
+// Null where none is there, or it makes no sense. `given`: the cuts of the index, if it has some.
+std::shared_ptr<const Partition> partition_of(const Pieces& pieces, int d,
+                                              const std::vector<int>& given) {
     Buffer<uint32_t> bits;
     if (!pieces.get(tags::kPartition, 0, bits)) return nullptr;
     const size_t order = static_cast<size_t>(d);
@@ -53,6 +54,8 @@ std::shared_ptr<const Partition> partition_of(const Pieces& pieces, int d) {
     std::vector<int> values(bits.size());
     std::transform(bits.data(), bits.data() + bits.size(), values.begin(), as_int);
     const auto cuts = values.begin() + d;
+    if (!given.empty() && !std::equal(given.begin(), given.end(), cuts, values.end()))
+        return nullptr;
     try {
         return std::make_shared<const Partition>(std::vector<int>(values.begin(), cuts),
                                                  std::vector<int>(cuts, values.end()));
@@ -75,7 +78,7 @@ Assembler::Assembler(const Contents& contents, const Pieces& pieces, bool mapped
       codes_(std::make_shared<Buffer<uint64_t>>()),
       partitioned_(contents.version == kPartitioned) {
     pieces_.get(tags::kCodes, 0, *codes_);
-    if (partitioned_) partition_ = partition_of(pieces_, d_);
+    if (partitioned_) partition_ = partition_of(pieces_, d_, contents.options.cuts);
 }
 
 void Assembler::arrange_bits() {
@@ -130,7 +133,7 @@ std::unique_ptr<Segment> Assembler::segment(const PartEntry& part, uint32_t numb
     std::unique_ptr<Segment> out;
     const uint64_t words = part.slots * words_;
     // Without it nobody knows which bit of a row is which.
-    if (mapped_ && partitioned_ && partition_ == nullptr) return nullptr;
+    if (mapped_ && lacks_partition()) return nullptr;
     if ((part.has & kHasIds) == 0) {
         if (part.slots != part.n) return nullptr;
         if (mapped_ && partitioned_) {

@@ -53,6 +53,8 @@ public:
 
     // Where it has the bits of rows; null: as codes have them.
     const std::shared_ptr<const Partition>& partition() const { return partition_; }
+    // Whether the file ought to have one, and has none that makes sense.
+    bool lacks_partition() const { return partitioned_ && partition_ == nullptr; }
     // Makes the codes, which have been read, rows.
     void arrange_bits();
     // As the file lists them. Empty where that makes no sense, and where there are none.

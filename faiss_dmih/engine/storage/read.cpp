@@ -12,6 +12,8 @@ constexpr size_t kChunk = 1 << 20;
 constexpr uint32_t kMaxCuts = kMaxBits, kMaxSections = 1 << 20;
 // Tables that are built for want of sound ones take so many times the file at most.
 constexpr uint64_t kBuildAtMost = 16;
+// Bytes of a partition: each bit may be a substring of its own.
+constexpr uint64_t kLongestPartition = 2 * kMaxBits * sizeof(uint32_t);
 
 std::string text(uint64_t number) {
     return std::to_string(number);
@@ -248,6 +250,7 @@ uint32_t Storage::read(const Contents& contents, Source& source, Index& index,
         build(contents.ntotal - next);
         next = contents.ntotal;
     }
+    if (assembler.lacks_partition()) built = std::max(built, 1u);
     index.options_ = options;
     index.tail_base_ = next;
     index.tail_size_ = static_cast<uint32_t>(contents.ntotal - next);
@@ -264,7 +267,9 @@ uint32_t Storage::map(const Contents& contents, Image image, Index& index) {
     for (const SectionEntry& section : contents.sections) {
         const uint8_t* const data = image.data + section.offset;
         // Another order of bits would be an order, too: it is short, and is verified.
-        if (section.tag == tags::kPartition && crc32c(data, section.size) != section.crc) continue;
+        if (section.tag == tags::kPartition &&
+            (section.size > kLongestPartition || crc32c(data, section.size) != section.crc))
+            continue;
         pieces.put(section, image.owner, data);
     }
     const Control alone;
@@ -286,6 +291,7 @@ uint32_t Storage::map(const Contents& contents, Image image, Index& index) {
     index.tail_size_ = static_cast<uint32_t>(contents.ntotal - next);
     index.tail_ = assembler.rows(next, index.tail_size_);
     plain += index.tail_size_ > kTail;
+    if (assembler.lacks_partition()) plain = std::max(plain, 1u);
     image.rows = assembler.codes();
     index.image_ = std::move(image);
     return plain;

@@ -95,11 +95,11 @@ public:
     // Raises FormatError. The source then stands behind the section table.
     static Contents read_contents(Source& source);
     // The rest, into an index that is empty and has been made with the options of `contents`.
-    // Returns how many segments had to be built anew.
+    // Returns how many segments had to be built anew; at least one where the partition is lost.
     static uint32_t read(const Contents& contents, Source& source, Index& index,
                          const Control& control);
     // The same without reading: `image` is all of it, and is kept by the index. Returns how many
-    // segments lack something, and are scanned.
+    // segments lack something, and are scanned; at least one where the partition is lost.
     static uint32_t map(const Contents& contents, Image image, Index& index);
 
     // A copy in memory, into an index that is empty and has been made with the same options.
