@@ -1,10 +1,10 @@
 #include "budget.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <utility>
 
+#include "blocks.hpp"
 #include "collector.hpp"
 #include "hamming.hpp"
 #include "probe.hpp"
@@ -132,7 +132,7 @@ private:
         forget_beyond(bound);
         open(left_[q], bound);
         choose(q, left_[q]);
-        const bool folding = scan_costs(part_.words).folding_pays(nq_);
+        const bool folding = scan_costs(part_.words).blocks_pay(nq_);
         for (const Chosen& c : chosen_) {
             if (folding && c.whole)
                 wanted_.push_back({c.slice, static_cast<uint32_t>(q)});
@@ -265,31 +265,25 @@ private:
         for (size_t p = 0; p < slices_.size(); ++p) end[p + 1] += end[p];
         std::vector<uint32_t> by_slice(wanted_.size()), at(end.begin(), end.end() - 1);
         for (const Wanted& w : wanted_) by_slice[at[w.slice]++] = w.query;
-        const simd::Kernels& kernels = simd::active();
-        const size_t words = static_cast<size_t>(part_.words);
-        folded_ = Buffer<simd::FoldWord>(nq_ * words);
-        for (size_t q = 0; q < nq_; ++q)
-            kernels.make_query(queries_[q], part_.words, folded_.data() + q * words);
+        BlockKernel kernel(queries_, nq_, part_.words);
         bounds_.resize(nq_);
         for (size_t q = 0; q < nq_; ++q) bounds_[q] = collectors_[q].bound();
         hits_.resize(nq_);
-        planes_ =
-            Buffer<uint64_t>(words * simd::kPlanesPerWord * static_cast<size_t>(kernels.lanes));
         for (uint32_t p = 0; p < slices_.size(); ++p) {
             const uint32_t* const list = by_slice.data() + end[p];
             const size_t n = end[p + 1] - end[p];
             if (n == 0) continue;
             const uint32_t begin = slices_[p].begin, stop = slices_[p].end;
-            if (!scan_costs(part_.words).folding_pays(n)) {
+            if (!scan_costs(part_.words).blocks_pay(n)) {
                 for (size_t i = 0; i < n; ++i) {
                     rows(list[i], begin, stop - begin);
                     bounds_[list[i]] = collectors_[list[i]].bound();
                 }
                 continue;
             }
-            const uint32_t block = 64u * static_cast<uint32_t>(kernels.lanes);
+            const uint32_t block = kernel.codes();
             for (uint32_t slot = begin; slot < stop; slot += std::min(block, stop - slot))
-                fold(slot, std::min(block, stop - slot), block, list, n);
+                fold(kernel, slot, std::min(block, stop - slot), list, n);
             visited_ += uint64_t{n} * (stop - begin);
             place_.control.poll();
         }
@@ -297,27 +291,17 @@ private:
     }
 
     // A block of codes; a slice is one with the longest registers, several with others.
-    void fold(uint32_t at, uint32_t n, uint32_t block, const uint32_t* list, size_t n_list) {
-        const simd::Kernels& kernels = simd::active();
-        const size_t words = static_cast<size_t>(part_.words);
-        const uint64_t* codes = part_.code(at);
-        if (part_.slots - at < block) {
-            last_ = Buffer<uint64_t>(block * words);
-            std::memset(last_.data(), 0, last_.bytes());
-            std::memcpy(last_.data(), codes, n * words * 8);
-            codes = last_.data();
-        }
-        kernels.make_planes(codes, part_.words, planes_.data());
-        const int found = kernels.fold(planes_.data(), part_.words, folded_.data(), bounds_.data(),
-                                       list, static_cast<int>(n_list), hits_.data());
+    void fold(BlockKernel& kernel, uint32_t at, uint32_t n, const uint32_t* list, size_t n_list) {
+        kernel.load(part_.code(at), part_.slots - at, n_list);
+        const int found =
+            kernel.compare(bounds_.data(), list, static_cast<int>(n_list), hits_.data());
         near_.clear();
         for (int h = 0; h < found; ++h) {
             const simd::BlockHit& of = hits_[static_cast<size_t>(h)];
             for (uint32_t lanes = of.lanes; lanes != 0; lanes &= lanes - 1) {
                 const int lane = __builtin_ctz(lanes);
                 for (uint64_t mask = of.mask[lane]; mask != 0; mask &= mask - 1) {
-                    const uint32_t row =
-                        static_cast<uint32_t>(__builtin_ctzll(mask) * kernels.lanes + lane);
+                    const uint32_t row = kernel.code_of(lane, __builtin_ctzll(mask));
                     if (row >= n) continue;
                     part_.prefetch_count(at + row);
                     near_.push_back({at + row, of.query});
@@ -352,10 +336,8 @@ private:
     std::vector<Wanted> wanted_;
     std::vector<Near> near_;
 
-    Buffer<simd::FoldWord> folded_;
     std::vector<int32_t> bounds_;
     std::vector<simd::BlockHit> hits_;
-    Buffer<uint64_t> planes_, last_;
 };
 
 }  // namespace

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <mutex>
 #include <numeric>
 #include <tuple>
 
+#include "blocks.hpp"
 #include "scan_costs.hpp"
 #include "simd/kernels.hpp"
 #include "stats.hpp"
@@ -17,7 +17,6 @@ namespace dmih {
 namespace {
 
 using simd::BlockHit;
-using simd::FoldWord;
 using simd::Kernels;
 
 constexpr uint32_t kRowChunk = 1024;    // rows per call: the bound falls between calls
@@ -288,22 +287,14 @@ private:
 
     // Block by block, each for the queries that need it. `begin` is a multiple of the block.
     void blocks(const Batch& batch, uint32_t begin, uint32_t end) {
-        const size_t words = static_cast<size_t>(part_.words);
         Fold state{batch,
-                   Buffer<FoldWord>(batch.n * words),
-                   Buffer<uint64_t>(words * simd::kPlanesPerWord * lanes()),
-                   false,
+                   BlockKernel(&queries_[batch.first], batch.n, part_.words),
                    std::vector<int32_t>(batch.n),
                    std::vector<uint16_t>(batch.n),
                    std::vector<BlockHit>(batch.n),
                    {},
                    0};
-        for (size_t q = 0; q < batch.n; ++q) {
-            kernels_.make_query(queries_[batch.first + q], part_.words,
-                                state.folded.data() + q * words);
-            renew_bound(state, q);
-        }
-        Buffer<uint64_t> last;  // the rows of a block that the codes do not fill
+        for (size_t q = 0; q < batch.n; ++q) renew_bound(state, q);
         std::vector<uint32_t> list(batch.n);
         std::iota(list.begin(), list.end(), 0u);
         std::vector<uint64_t> need((batch.n + 63) / 64);
@@ -331,18 +322,7 @@ private:
                     continue;
                 }
             }
-            const uint64_t* codes = part_.code(at);
-            if (n < block_) {
-                last = Buffer<uint64_t>(block_ * words);
-                std::memset(last.data(), 0, last.bytes());
-                std::memcpy(last.data(), codes, n * words * 8);
-                codes = last.data();
-            }
-            state.by_planes = costs_.planes_pay(list.size());
-            if (state.by_planes)
-                kernels_.make_planes(codes, part_.words, state.block.data());
-            else
-                kernels_.make_columns(codes, part_.words, state.block.data());
+            state.kernel.load(part_.code(at), n, list.size());
             if (at == begin && clusters_ == nullptr && part_.filter == nullptr)
                 first_block(state, list, at, n);
             else
@@ -352,8 +332,6 @@ private:
         }
     }
 
-    size_t lanes() const { return static_cast<size_t>(kernels_.lanes); }
-
     static constexpr int kNear = 64;
     struct Near {
         uint32_t query, row;
@@ -361,9 +339,7 @@ private:
 
     struct Fold {
         Batch batch;
-        Buffer<FoldWord> folded;
-        Buffer<uint64_t> block;  // its planes or columns
-        bool by_planes;
+        BlockKernel kernel;
         std::vector<int32_t> bound;
         std::vector<uint16_t> bound16;  // the same for `select`
         std::vector<BlockHit> hits;
@@ -374,14 +350,6 @@ private:
     void renew_bound(Fold& state, size_t q) const {
         state.bound[q] = bound_of(state.batch.first + q, *state.batch.collectors[q]);
         state.bound16[q] = static_cast<uint16_t>(std::max(state.bound[q], 0));
-    }
-
-    int compare(Fold& state, const uint32_t* list, int n, BlockHit* hits) const {
-        return state.by_planes
-                   ? kernels_.fold(state.block.data(), part_.words, state.folded.data(),
-                                   state.bound.data(), list, n, hits)
-                   : kernels_.match(state.block.data(), part_.words, &queries_[state.batch.first],
-                                    state.bound.data(), list, n, hits);
     }
 
     void take(Fold& state, const std::vector<uint32_t>& list, uint32_t at, uint32_t n) const {
@@ -398,7 +366,8 @@ private:
             for (size_t w = s * share; w < std::min((s + 1) * share, words); w += 8)
                 __builtin_prefetch(next + w, 0, 2);
             const size_t first = s * kSome, some = std::min(kSome, list.size() - first);
-            found += compare(state, &list[first], static_cast<int>(some), &state.hits[found]);
+            found += state.kernel.compare(state.bound.data(), &list[first], static_cast<int>(some),
+                                          &state.hits[found]);
         }
         for (int h = 0; h < found; ++h) take_hit(state, state.hits[h], at, n);
         flush(state, at);
@@ -409,8 +378,7 @@ private:
         for (uint32_t lanes = found.lanes; lanes != 0; lanes &= lanes - 1) {
             const int lane = __builtin_ctz(lanes);
             for (uint64_t mask = found.mask[lane]; mask != 0; mask &= mask - 1) {
-                const uint32_t row =
-                    static_cast<uint32_t>(__builtin_ctzll(mask) * kernels_.lanes + lane);
+                const uint32_t row = state.kernel.code_of(lane, __builtin_ctzll(mask));
                 if (row >= n) continue;
                 part_.prefetch_count(at + row);
                 state.near[state.n_near++] = {found.query, row};
@@ -448,7 +416,8 @@ private:
                 state.bound[q] = trial;
             }
             const int found =
-                compare(state, trying.data(), static_cast<int>(trying.size()), state.hits.data());
+                state.kernel.compare(state.bound.data(), trying.data(),
+                                     static_cast<int>(trying.size()), state.hits.data());
             for (int h = 0; h < found; ++h) {
                 const uint32_t q = state.hits[h].query;
                 uint64_t within = 0;
