@@ -89,12 +89,11 @@ ProbeLimits Planner::limits(double look, double scan_ns) const {
     return {scan_ns / item_ns_, look * scan_ns_ / item_ns_};
 }
 
-ProbeLimits Planner::longer_than(size_t best) const {
+ProbeLimits Planner::longer_than(size_t best, size_t at_least) const {
     // A query's own buckets are worth a look even where a scan costs next to nothing: what items
     // cost there is learnt from nothing else.
     constexpr double kItems = 32;
-    constexpr size_t kAlways = 4;
-    const size_t longest = std::clamp(best + 1, kAlways, kLooks.size() - 1);
+    const size_t longest = std::clamp(best + 1, at_least, kLooks.size() - 1);
     ProbeLimits out = limits(kLooks[longest], scan_ns_);
     out.look = std::max(out.look, kItems);
     out.tells_of = longest + 1;
@@ -102,9 +101,12 @@ ProbeLimits Planner::longer_than(size_t best) const {
 }
 
 bool Planner::asks_for_shares(const std::vector<Probed>& sample) const {
-    // Where probing is far cheaper, or nothing but waste, the answer would change nothing.
-    constexpr double kContested = 1.0 / 8;
+    // Where probing is far cheaper, or nothing but waste, the answer would change nothing. And it
+    // takes time, so that it is kept for some batches.
+    constexpr double kContested = 1.0 / 4;
+    constexpr uint32_t kNowAndThen = 4;
     if (known_.scan_ns.load(std::memory_order_relaxed) <= 0) return true;
+    if (known_.batches.load(std::memory_order_relaxed) % kNowAndThen != 1) return false;
     double spent = 0;
     size_t done = 0;
     for (const Probed& probed : sample) {
@@ -154,8 +156,8 @@ std::optional<ProbeLimits> Planner::best_look(const std::vector<Probed>& sample,
         return (mixed ? kMixed : 1) * sum / all * queries + (scanned(i) > 0 ? shared_ns_ : 0);
     };
     const size_t best = cheapest(looks, cost_of);
-    double scanning = shared_ns_;
-    for (size_t q = 0; q < sample.size(); ++q) scanning += scan_of(q) / all * queries;
+    const double expected = known_.expected.load(std::memory_order_relaxed);
+    const double scanning = shared_ns_ + queries * (expected > 0 ? expected : scan_ns_);
     // What scans cost is an estimate until there has been one, or was measured in a pause of the
     // machine, and may well be less: now and then it is tried.
     constexpr double kWorthTrying = 2;
@@ -183,11 +185,47 @@ std::optional<ProbeLimits> Planner::best_look(const std::vector<Probed>& sample,
     return limits(kLooks[best], scan_ns_ + shared_ns_ / left);
 }
 
+bool Planner::scans_at_once() {
+    if (large_) return false;
+    constexpr uint32_t kFirstCalls = 8, kNowAndThen = 32;
+    constexpr double kHardly = 0.95, kWorthTrying = 4, kSeldom = 1 << 20;
+    const double whole = known_.whole_ns.load(std::memory_order_relaxed);
+    const double mixed = known_.mixed_ns.load(std::memory_order_relaxed);
+    const uint32_t number = known_.calls.fetch_add(1, std::memory_order_relaxed);
+    if (number < kFirstCalls || mixed <= 0) {
+        at_once_ = false;
+    } else if (whole <= 0) {
+        at_once_ = scan_ns_ < kWorthTrying * mixed;
+    } else if (whole < kHardly * mixed) {
+        at_once_ = number % kNowAndThen != 0;
+    } else {
+        // The more it costs, the more seldom it is tried again.
+        const double ratio = whole / mixed;
+        const auto period =
+            static_cast<uint32_t>(std::min(kNowAndThen * ratio * ratio, kSeldom)) + kNowAndThen;
+        at_once_ = number % period == kFirstCalls;
+    }
+    return at_once_;
+}
+
+void Planner::learn_call(double ns) {
+    if (large_) return;
+    constexpr double kPause = 8;
+    std::atomic<float>& known = at_once_ ? known_.whole_ns : known_.mixed_ns;
+    const double of_one = of_all_threads(ns) / static_cast<double>(queries_);
+    const double old = known.load(std::memory_order_relaxed);
+    if (old > 0 && of_one > kPause * old) return;
+    mix(known, of_one, weight_of_next(at_once_ ? known_.wholes : known_.mixed, 32));
+}
+
 ProbeLimits Planner::next_look() {
     const size_t best = cheapest(
         kLooks.size(), [&](size_t i) { return known_.look_ns[i].load(std::memory_order_relaxed); });
     const uint32_t number = known_.queries.fetch_add(1, std::memory_order_relaxed);
-    if (number < kFirst || number % kExplore == 0) return longer_than(best);
+    // Half a scan; now and then a whole one, since those who need that much are not found
+    // otherwise.
+    if (number < kFirst || number % kExplore == 0)
+        return longer_than(best, number % (4 * kExplore) == 0 ? 5 : 4);
     return limits(kLooks[best], scan_ns_);
 }
 

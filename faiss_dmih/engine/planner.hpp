@@ -43,6 +43,9 @@ struct Experience {
     std::atomic<float> expected{0};     // the same, while nothing is known of it
     std::atomic<float> scan_factor{0};  // how much more than its share of the codes tells
     std::atomic<uint32_t> batches{0};   // large ones
+    // Calls but for large batches, a query: of those that were scanned at once, and of the others.
+    std::atomic<float> whole_ns{0}, mixed_ns{0};
+    std::atomic<uint32_t> calls{0}, wholes{0}, mixed{0};
     // A probe: items spent, time, items squared, items times time. Its first items are the dearest
     // (nothing is in the caches), so what an item costs is the slope of a line through the probes
     // seen, not their mean: most of them may have been short looks.
@@ -98,7 +101,8 @@ public:
         return number % kNowAndThen == 0 || known_.best.load(std::memory_order_relaxed) > 0;
     }
     ProbeLimits longest_look() const {
-        return longer_than(known_.best.load(std::memory_order_relaxed));
+        constexpr size_t kWholeScan = 5;
+        return longer_than(known_.best.load(std::memory_order_relaxed), kWholeScan);
     }
     // What share of the codes a scan of each of the sample would look at, and whether that is worth
     // finding out. Queries that probing gives up are the hard ones, for a scan too: what these have
@@ -107,7 +111,12 @@ public:
     void expect_scans(const std::vector<double>& shares);
     // How far the rest may look; nothing: all of it is to be scanned.
     std::optional<ProbeLimits> best_look(const std::vector<Probed>& sample, size_t looks);
-    // Otherwise: for the next query, and what it has come to.
+    // Otherwise: whether to scan at once. A scan of some of a batch costs more than their share of
+    // one of all, and those left for it are the hard ones; so both ways are timed as a whole.
+    bool scans_at_once();
+    // What the call took in all.
+    void learn_call(double ns);
+    // And for the next query, and what it has come to.
     ProbeLimits next_look();
     void learn(const Probed& probed, size_t looks);
 
@@ -123,13 +132,14 @@ public:
 
 private:
     ProbeLimits limits(double look, double scan_ns) const;
-    ProbeLimits longer_than(size_t best) const;
+    // Than kLooks[best], and at least kLooks[at_least].
+    ProbeLimits longer_than(size_t best, size_t at_least) const;
     bool finishes(const Probed& probed, double look) const;
     double cost(const Probed& probed, double look, double scan_ns) const;
     double scan_of(size_t i) const { return scan_of_.empty() ? scan_ns_ : scan_of_[i]; }
 
     Experience& known_;
-    bool large_;
+    bool large_, at_once_ = false;
     size_t queries_;
     int threads_;
     double shared_ns_;               // of a scan, for all its queries: the planes

@@ -102,7 +102,7 @@ struct ProbePass {
             for (size_t q : all) (q % stride == 0 ? sample : rest).push_back(q);
             const ProbeLimits longest = planner->longest_look();
             const std::vector<Probed> probed =
-                probe(sample, planner, [&] { return longest; }, left);
+                probe(sample, planner, [&] { return longest; }, left, true);
             if (planner->asks_for_shares(probed)) {
                 std::vector<double> shares;
                 for (size_t q : sample)
@@ -143,9 +143,12 @@ struct ProbePass {
 private:
     static constexpr size_t kGroup = 64;
 
+    // Of the sample of a large batch nothing is learnt but what becomes of it: few queries find
+    // everything out of the caches.
     template <class Limits>
     std::vector<Probed> probe(const std::vector<size_t>& some, Planner* planner,
-                              const Limits& next_limits, std::vector<size_t>& left) const {
+                              const Limits& next_limits, std::vector<size_t>& left,
+                              bool sampling = false) const {
         std::vector<Probed> out(some.size());
         const size_t threads = static_cast<size_t>(std::max(control.threads(), 1));
         const size_t group = std::clamp<size_t>(some.size() / (2 * threads), 1, kGroup);
@@ -177,15 +180,16 @@ private:
             const double n = static_cast<double>(end - g * group);
             paces[g] = {spent / n, nanoseconds_since(start) / n};
         });
-        if (planner != nullptr) {
+        if (planner != nullptr && !sampling) {
             // A scan is timed as a whole, with the time that threads wait for each other; so that
-            // both can be compared each group gets its share of that here, too.
+            // both can be compared each group gets its share of that here, too; in a large batch it
+            // is next to nothing.
             double worked = 0;
             for (const Pace& pace : paces) worked += pace.ns * static_cast<double>(group);
-            const double waited = planner->of_all_threads(nanoseconds_since(began)) / worked;
+            const double all = planner->of_all_threads(nanoseconds_since(began));
+            const double waited = planner->large() ? 1 : std::clamp(all / worked, 1.0, 2.0);
             for (const Pace& pace : paces)
-                if (pace.items > 0)
-                    planner->learn_probe(pace.items, pace.ns * std::clamp(waited, 1.0, 4.0));
+                if (pace.items > 0) planner->learn_probe(pace.items, pace.ns * waited);
         }
         for (size_t i = 0; i < some.size(); ++i)
             if (!out[i].done) left.push_back(some[i]);
@@ -239,7 +243,7 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             planner.emplace(*part.segment, scan_costs(words_), queries.size(), control.threads(),
                             workload.of(part.share));
         std::vector<size_t> left;
-        if (probes(part)) {
+        if (probes(part) && !(planner && planner->scans_at_once())) {
             const Timed timed(stats().probe_ns);
             left = pass.run(all, planner ? &*planner : nullptr);
         } else {
@@ -258,7 +262,10 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             const Timed timed(stats().scan_ns);
             scan(part, left_queries, left_collectors, control);
         }
-        if (planner) planner->learn_scan(left.size(), nanoseconds_since(start));
+        if (planner) {
+            planner->learn_scan(left.size(), nanoseconds_since(start));
+            planner->learn_call(nanoseconds_since(began));
+        }
         if (part.filter != nullptr && part.segment != nullptr)
             learn_filtered(part, queries.size(), workload, nanoseconds_since(began));
     }
