@@ -158,13 +158,17 @@ std::optional<ProbeLimits> Planner::best_look(const std::vector<Probed>& sample,
     const size_t best = cheapest(looks, cost_of);
     const double expected = known_.expected.load(std::memory_order_relaxed);
     const double scanning = shared_ns_ + queries * (expected > 0 ? expected : scan_ns_);
-    // What scans cost is an estimate until there has been one, or was measured in a pause of the
-    // machine, and may well be less: now and then it is tried.
+    // What either way costs is an estimate until it has been taken, or was measured in a pause of
+    // the machine, and may well be less: now and then the dearer one is tried.
     constexpr double kWorthTrying = 2;
     constexpr uint32_t kNowAndThen = 32;
-    const bool tries = known_.scan_ns.load(std::memory_order_relaxed) <= 0 ||
-                       known_.batches.load(std::memory_order_relaxed) % kNowAndThen == 0;
-    const bool probes = scanning > cost_of(best);
+    const uint32_t turn = known_.batches.load(std::memory_order_relaxed) % kNowAndThen;
+    const bool probes = cost_of(best) < scanning;
+    const size_t look = probes ? best : looks - 1;
+    const double dearer = probes ? scanning : cost_of(look);
+    const std::atomic<float>& other = probes ? known_.scan_ns : known_.items;
+    const bool tries = dearer < kWorthTrying * std::min(cost_of(best), scanning) &&
+                       (other.load(std::memory_order_relaxed) <= 0 || turn == 1);
     known_.best.store(probes ? static_cast<uint32_t>(best) : 0, std::memory_order_relaxed);
     const auto expect = [&](auto is_left) {
         double sum = 0, count = 0;
@@ -175,14 +179,14 @@ std::optional<ProbeLimits> Planner::best_look(const std::vector<Probed>& sample,
         }
         if (count > 0 && !scan_of_.empty()) left_ns_ = sum / count;
     };
-    if (!probes || (tries && scanning < kWorthTrying * cost_of(best))) {
+    if (probes == tries) {
         expect([](const Probed&) { return true; });
         return std::nullopt;
     }
-    expect([&](const Probed& probed) { return !finishes(probed, kLooks[best]); });
+    expect([&](const Probed& probed) { return !finishes(probed, kLooks[look]); });
     // The fewer are left to scan, the more of what is shared falls to each.
-    const double left = queries * (scanned(best) + 1) / (all + 1);
-    return limits(kLooks[best], scan_ns_ + shared_ns_ / left);
+    const double left = queries * (scanned(look) + 1) / (all + 1);
+    return limits(kLooks[look], scan_ns_ + shared_ns_ / left);
 }
 
 bool Planner::scans_at_once() {
@@ -233,6 +237,11 @@ void Planner::learn(const Probed& probed, size_t looks) {
     const double weight = weight_of_next(known_.looks, 16);
     for (size_t i = 0; i < looks; ++i)
         mix(known_.look_ns[i], cost(probed, kLooks[i], scan_ns_), weight);
+}
+
+void Planner::learn_sample(double items, double ns) {
+    if (items > 0 && known_.items.load(std::memory_order_relaxed) <= 0)
+        item_ns_ = std::min(item_ns_, ns / items);
 }
 
 void Planner::learn_probe(double items, double ns) {

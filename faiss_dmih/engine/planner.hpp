@@ -122,6 +122,9 @@ public:
 
     // What passes on all threads in a time.
     double of_all_threads(double ns) const { return ns * threads_; }
+    // The sample of a large batch: few queries, which find everything out of the caches, so that
+    // they tell at most how much less an item takes than it did when the segment was built.
+    void learn_sample(double items, double ns);
     // A probe, or the mean of several, spent so many items in so many nanoseconds.
     void learn_probe(double items, double ns);
     // So many queries were scanned together; or none.

@@ -73,8 +73,12 @@ void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t
 
 using Clock = std::chrono::steady_clock;
 
+double nanoseconds_between(Clock::time_point start, Clock::time_point end) {
+    return std::chrono::duration<double, std::nano>(end - start).count();
+}
+
 double nanoseconds_since(Clock::time_point start) {
-    return std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+    return nanoseconds_between(start, Clock::now());
 }
 
 // Probes one part for the queries of one call.
@@ -143,8 +147,6 @@ struct ProbePass {
 private:
     static constexpr size_t kGroup = 64;
 
-    // Of the sample of a large batch nothing is learnt but what becomes of it: few queries find
-    // everything out of the caches.
     template <class Limits>
     std::vector<Probed> probe(const std::vector<size_t>& some, Planner* planner,
                               const Limits& next_limits, std::vector<size_t>& left,
@@ -157,7 +159,7 @@ private:
             double items = 0, ns = 0;
         };
         std::vector<Pace> paces((some.size() + group - 1) / group);
-        const auto began = Clock::now();
+        const auto began = paces.size() > 1 ? Clock::now() : Clock::time_point();
         parallel_for(control, paces.size(), [&](size_t g) {
             const size_t end = std::min(some.size(), (g + 1) * group);
             Prober<Collector> prober(part, control, stats());
@@ -180,14 +182,22 @@ private:
             const double n = static_cast<double>(end - g * group);
             paces[g] = {spent / n, nanoseconds_since(start) / n};
         });
-        if (planner != nullptr && !sampling) {
+        double items = 0, worked = 0;
+        for (const Pace& pace : paces) {
+            items += pace.items;
+            worked += pace.ns;
+        }
+        if (sampling) {
+            planner->learn_sample(items, worked);
+        } else if (planner != nullptr) {
             // A scan is timed as a whole, with the time that threads wait for each other; so that
             // both can be compared each group gets its share of that here, too; in a large batch it
             // is next to nothing.
-            double worked = 0;
-            for (const Pace& pace : paces) worked += pace.ns * static_cast<double>(group);
-            const double all = planner->of_all_threads(nanoseconds_since(began));
-            const double waited = planner->large() ? 1 : std::clamp(all / worked, 1.0, 2.0);
+            double waited = 1;
+            if (paces.size() > 1 && !planner->large()) {
+                const double all = planner->of_all_threads(nanoseconds_since(began));
+                waited = std::clamp(all / (worked * static_cast<double>(group)), 1.0, 2.0);
+            }
             for (const Pace& pace : paces)
                 if (pace.items > 0) planner->learn_probe(pace.items, pace.ns * waited);
         }
@@ -257,14 +267,15 @@ void Index::run(const std::vector<Part>& parts, const std::vector<const uint64_t
             left_collectors.push_back(&collectors[q]);
         }
         if (probes(part)) stats().fallbacks.fetch_add(left.size(), std::memory_order_relaxed);
-        const auto start = Clock::now();
+        const auto start = left.empty() ? began : Clock::now();
         if (!left.empty()) {
             const Timed timed(stats().scan_ns);
             scan(part, left_queries, left_collectors, control);
         }
         if (planner) {
-            planner->learn_scan(left.size(), nanoseconds_since(start));
-            planner->learn_call(nanoseconds_since(began));
+            const auto end = Clock::now();
+            planner->learn_scan(left.size(), nanoseconds_between(start, end));
+            planner->learn_call(nanoseconds_between(began, end));
         }
         if (part.filter != nullptr && part.segment != nullptr)
             learn_filtered(part, queries.size(), workload, nanoseconds_since(began));
