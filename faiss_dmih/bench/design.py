@@ -260,6 +260,7 @@ _TRIALS = """\
 dataset = "uniform"
 bits = 64
 n = 1_000_000
+k = 1
 budgets = [0, 8, 16, 24]
 goal = { bytes = 1 }
 

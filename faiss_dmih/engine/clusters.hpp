@@ -44,6 +44,10 @@ public:
         return {at(low), at(high + 1)};
     }
 
+    uint32_t codes_of(uint32_t centre) const {
+        return rings_[ring_at_[centre + 1] - 1] - begin_of(centre);
+    }
+
     // What the codes of [begin, end) are to the centres, cluster by cluster.
     void shells(uint32_t begin, uint32_t end, std::vector<Shell>& out) const;
 

@@ -26,17 +26,26 @@ constexpr uint32_t kFewCodes = 4096;    // not worth sharing out among threads
 constexpr uint32_t kFirstCodes = 1024;  // to look at for a first bound, and for each of k
 constexpr uint32_t kFirstCodesPerK = 16;
 
-// The codes that a scan takes its first bound from: of the nearest cluster those that are about as
-// far from its centre as the query is. Near ones are among them, and all of a large cluster would
-// cost more than it tells.
+// The codes that a scan takes its first bound from: of the nearest cluster that has k those that
+// are about as far from its centre as the query is. Near ones are among them, and all of a large
+// cluster would cost more than it tells. (Without a bound, a query that is far from everything
+// would meet a cluster's codes from its centre outwards, each nearer to it than those before.)
 struct FirstCodes {
     uint32_t begin, end;
 
     FirstCodes(const Part& part, const uint16_t* to_centre, uint64_t k) {
         const Clusters& clusters = *part.clusters();
         const auto nearest = std::min_element(to_centre, to_centre + clusters.size());
-        const uint32_t c = static_cast<uint32_t>(nearest - to_centre);
-        const int h = *nearest;
+        uint32_t c = static_cast<uint32_t>(nearest - to_centre);
+        if (clusters.codes_of(c) < k) {
+            int least = std::numeric_limits<int>::max();
+            for (uint32_t other = 0; other < clusters.size(); ++other) {
+                if (to_centre[other] >= least || clusters.codes_of(other) < k) continue;
+                least = to_centre[other];
+                c = other;
+            }
+        }
+        const int h = to_centre[c];
         std::tie(begin, end) = clusters.range(c, h, h);
         const uint64_t enough = kFirstCodes + kFirstCodesPerK * k;
         for (int width = 1; end - begin < enough && width < 128 * part.words; width *= 2)
