@@ -307,10 +307,13 @@ void Index::search(uint64_t nq, const uint8_t* queries, int64_t k, int32_t* D, i
         else
             run(all.parts, rows.at, workload, collectors, control);
         const Timed timed(stats().answer_ns);
-        constexpr size_t kGroup = 64;
-        parallel_for(control, (n + kGroup - 1) / kGroup, [&](size_t g) {
+        // A thousand neighbours take as long to be put in order as many a scan: small batches are
+        // shared out, too.
+        const size_t threads = static_cast<size_t>(std::max(control.threads(), 1));
+        const size_t group = k < 128 ? 64 : std::clamp<size_t>(n / (4 * threads), 1, 64);
+        parallel_for(control, (n + group - 1) / group, [&](size_t g) {
             std::vector<uint64_t> order, sorting;
-            for (size_t q = g * kGroup; q < std::min<size_t>(n, (g + 1) * kGroup); ++q) {
+            for (size_t q = g * group; q < std::min<size_t>(n, (g + 1) * group); ++q) {
                 control.poll();
                 const size_t out = (first + q) * static_cast<size_t>(k);
                 write_knn(collectors[q], all.parts, size(), static_cast<uint64_t>(k), D + out,
