@@ -4,7 +4,8 @@
 // what finishing would cost. Until then it *looks*, and what it spends is lost if the query is
 // scanned after all. How far to look is the ski-rental problem with a known past: some queries are
 // allowed the longest look, what each would have cost at every shorter one follows, and the others
-// get the one that would have been cheapest. None of it changes an answer.
+// get the one that would have been cheapest. Scanning at once is the other way: what either has
+// cost is kept, and the dearer one tried now and then. None of it changes an answer.
 #pragma once
 
 #include <array>
@@ -40,7 +41,7 @@ constexpr std::array<double, 7> kLooks{0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2, 1
 // Running means over recent queries, in nanoseconds of one thread; 0 while nothing is known.
 struct Experience {
     std::atomic<float> scan_ns{0};      // a scan of the segment, without what queries share
-    std::atomic<float> expected{0};     // the same, while nothing is known of it
+    std::atomic<float> expected{0};     // the same of all queries of a batch, as shares tell
     std::atomic<float> scan_factor{0};  // how much more than its share of the codes tells
     std::atomic<uint32_t> batches{0};   // large ones
     // Calls but for large batches, a query: of those that were scanned at once, and of the others.
