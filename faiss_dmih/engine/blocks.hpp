@@ -19,11 +19,8 @@ public:
           costs_(scan_costs(words)),
           queries_(queries),
           words_(words),
-          folded_(n * row()),
-          block_(row() * simd::kPlanesPerWord * static_cast<size_t>(kernels_.lanes)) {
-        for (size_t q = 0; q < n; ++q)
-            kernels_.make_query(queries[q], words, folded_.data() + q * row());
-    }
+          n_(n),
+          block_(row() * simd::kPlanesPerWord * static_cast<size_t>(kernels_.lanes)) {}
 
     uint32_t codes() const { return 64u * static_cast<uint32_t>(kernels_.lanes); }
 
@@ -37,10 +34,12 @@ public:
             rows = last_.data();
         }
         by_planes_ = costs_.planes_pay(queries);
-        if (by_planes_)
+        if (by_planes_) {
+            if (folded_.empty()) fold_queries();
             kernels_.make_planes(rows, words_, block_.data());
-        else
+        } else {
             kernels_.make_columns(rows, words_, block_.data());
+        }
     }
 
     // As simd::Kernels::fold.
@@ -58,10 +57,17 @@ public:
 private:
     size_t row() const { return static_cast<size_t>(words_); }
 
+    void fold_queries() {
+        folded_ = Buffer<simd::FoldWord>(n_ * row());
+        for (size_t q = 0; q < n_; ++q)
+            kernels_.make_query(queries_[q], words_, folded_.data() + q * row());
+    }
+
     const simd::Kernels& kernels_;
     const ScanCosts& costs_;
     const uint64_t* const* queries_;
     const int words_;
+    const size_t n_;
     Buffer<simd::FoldWord> folded_;
     Buffer<uint64_t> block_;  // its planes or columns
     Buffer<uint64_t> last_;   // the rows of one that the codes do not fill

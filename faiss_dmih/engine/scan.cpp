@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <limits>
-#include <mutex>
 #include <numeric>
-#include <tuple>
 
 #include "blocks.hpp"
+#include "first_bound.hpp"
 #include "scan_costs.hpp"
 #include "simd/kernels.hpp"
 #include "stats.hpp"
@@ -19,93 +17,10 @@ namespace {
 using simd::BlockHit;
 using simd::Kernels;
 
-constexpr uint32_t kRowChunk = 1024;    // rows per call: the bound falls between calls
-constexpr size_t kFoldQueries = 1024;   // queries that share a block's planes in one task
-constexpr size_t kFoldEnough = 128;     // fewer do not pay for planes of their own
-constexpr uint32_t kFewCodes = 4096;    // not worth sharing out among threads
-constexpr uint32_t kFirstCodes = 1024;  // to look at for a first bound, and for each of k
-constexpr uint32_t kFirstCodesPerK = 16;
-
-// The codes that a scan takes its first bound from: of the nearest cluster that has k those that
-// are about as far from its centre as the query is. Near ones are among them, and all of a large
-// cluster would cost more than it tells. (Without a bound, a query that is far from everything
-// would meet a cluster's codes from its centre outwards, each nearer to it than those before.)
-struct FirstCodes {
-    uint32_t begin, end;
-
-    FirstCodes(const Part& part, const uint16_t* to_centre, uint64_t k) {
-        const Clusters& clusters = *part.clusters();
-        const auto nearest = std::min_element(to_centre, to_centre + clusters.size());
-        uint32_t c = static_cast<uint32_t>(nearest - to_centre);
-        if (clusters.codes_of(c) < k) {
-            int least = std::numeric_limits<int>::max();
-            for (uint32_t other = 0; other < clusters.size(); ++other) {
-                if (to_centre[other] >= least || clusters.codes_of(other) < k) continue;
-                least = to_centre[other];
-                c = other;
-            }
-        }
-        const int h = to_centre[c];
-        std::tie(begin, end) = clusters.range(c, h, h);
-        const uint64_t enough = kFirstCodes + kFirstCodesPerK * k;
-        for (int width = 1; end - begin < enough && width < 128 * part.words; width *= 2)
-            std::tie(begin, end) = clusters.range(c, h - width, h + width);
-    }
-
-    // Within it are k of them; a slot is one id at least.
-    int bound(const Part& part, const uint64_t* query, uint64_t k) const {
-        const uint32_t n = end - begin;
-        if (n < k) return 64 * part.words;
-        std::vector<uint16_t> distance(n);
-        const Kernels& kernels = simd::active();
-        kernels.distances(part.code(begin), static_cast<int>(n), part.words, query,
-                          distance.data());
-        return kernels.kth_smallest(distance.data(), static_cast<int>(n), static_cast<int>(k));
-    }
-};
-
-// How far the k-th nearest code of a part will be, about: told from codes spread over it. Where k
-// is large that is far less than what the nearest cluster can promise, and a code that is taken and
-// dropped later costs as much as comparing some hundred. A guess may be too low: then the query is
-// scanned again.
-class Guesser {
-public:
-    Guesser(const Part& part, uint64_t k) : part_(part) {
-        constexpr uint32_t kNearest = 64;  // of the k nearest, so many in the sample
-        constexpr uint32_t kWorthwhile = 8;
-        constexpr uint32_t kPart = 4;  // nearly all of them are not worth a guess
-        if (k == 0 || k > part.slots / kPart || part.filter != nullptr) return;
-        runs_ = static_cast<uint32_t>(uint64_t{part.slots} * kNearest / k / kRun) + 1;
-        if (runs_ > part.slots / kRun / kWorthwhile) {
-            runs_ = 0;
-            return;
-        }
-        const double share = double(runs_) * kRun / part.slots;
-        const double expected = share * static_cast<double>(k);
-        // Neighbours in a run are alike: as if of three codes one counted.
-        rank_ = static_cast<int>(expected + 3 * std::sqrt(3 * expected)) + 1;
-    }
-
-    bool guesses() const { return runs_ > 0; }
-
-    int operator()(const uint64_t* query) const {
-        std::vector<uint16_t> distance(size_t{runs_} * kRun);
-        for (uint32_t r = 0; r < runs_; ++r) {
-            const uint64_t at = uint64_t{r} * (part_.slots - kRun) / runs_;
-            simd::active().distances(part_.code(static_cast<uint32_t>(at)), kRun, part_.words,
-                                     query, &distance[size_t{r} * kRun]);
-        }
-        return simd::active().kth_smallest(distance.data(), static_cast<int>(distance.size()),
-                                           rank_);
-    }
-
-private:
-    static constexpr uint32_t kRun = 16;
-
-    const Part& part_;
-    uint32_t runs_ = 0;
-    int rank_ = 0;
-};
+constexpr uint32_t kRowChunk = 1024;   // rows per call: the bound falls between calls
+constexpr size_t kFoldQueries = 1024;  // queries that share a block's planes in one task
+constexpr size_t kFoldEnough = 128;    // fewer do not pay for planes of their own
+constexpr uint32_t kFewCodes = 4096;   // not worth sharing out among threads
 
 // One call of scan(): what its tasks have in common.
 template <class Collector>
@@ -125,16 +40,16 @@ public:
 
     // `guessing`: may miss codes of some queries. Returns which.
     std::vector<size_t> run(bool guessing) {
-        if (clusters_ != nullptr) approach();
-        if (guessing) guess();
         const size_t nq = queries_.size();
         const size_t threads = static_cast<size_t>(std::max(control_.threads(), 1));
-        const bool by_block = costs_.blocks_pay(nq);
-        // Threads share the queries if there are enough of them, otherwise the codes.
-        if (threads == 1 || nq >= (by_block ? kFoldEnough : 1) * threads || part_.slots < kFewCodes)
-            share_queries(by_block, threads);
+        const bool guessed = guessing && guess();
+        if (clusters_ != nullptr) approach(threads, Collector::kLearns && !guessed);
+        if (shares_queries(threads))
+            share_queries(costs_.blocks_pay((nq + threads - 1) / threads), threads);
+        else if (costs_.blocks_pay(nq))
+            share_blocks(threads);
         else
-            share_codes(by_block, threads);
+            for (size_t q = 0; q < nq; ++q) share_rows(q, threads);
         stats().scanned.fetch_add(visited_.load(), std::memory_order_relaxed);
         std::vector<size_t> missed;
         for (size_t q = 0; q < nq; ++q)
@@ -151,6 +66,58 @@ private:
         Collector* const* collectors;
     };
 
+    // Threads share the queries or the codes. Each makes planes or columns of all blocks for the
+    // queries it has; of pieces of the codes each finds up to k codes, which have to be put
+    // together.
+    bool shares_queries(size_t threads) const {
+        constexpr double kPutting = 20;  // nanoseconds, a code
+        const size_t nq = queries_.size(), each = (nq + threads - 1) / threads;
+        if (threads == 1 || part_.slots < kFewCodes || nq >= kFoldEnough * threads) return true;
+        if (!costs_.blocks_pay(nq)) return nq >= threads;
+        const double blocks = share() * part_.slots / block_;
+        const double own = std::min(costs_.of_block(each), static_cast<double>(each) * costs_.row *
+                                                               static_cast<double>(block_));
+        const double found =
+            static_cast<double>(nq * std::min<uint64_t>(collectors_.front()->k(), part_.slots));
+        return blocks * own <=
+               (blocks * costs_.of_block(nq) + found * kPutting) / static_cast<double>(threads);
+    }
+
+    // Of the codes, that some of the queries have to be compared with.
+    double share() const {
+        if (clusters_ == nullptr) return 1;
+        constexpr size_t kSome = 4;
+        const size_t nq = queries_.size(), some = std::min(nq, kSome);
+        uint64_t codes = 0;
+        for (size_t i = 0; i < some; ++i) codes += near_clusters(i * nq / some).codes;
+        return static_cast<double>(codes) / static_cast<double>(some * part_.slots);
+    }
+
+    static constexpr int kNear = 64;
+    struct Near {
+        uint32_t query, row;
+    };
+
+    struct Fold {
+        Batch batch;
+        BlockKernel kernel;
+        std::vector<int32_t> bound;
+        std::vector<uint16_t> bound16;  // the same for `select`
+        std::vector<BlockHit> hits;
+        Near near[kNear];  // codes within a query's bound, not yet taken
+        int n_near = 0;
+        bool first = true;
+    };
+
+    Fold fold_of(const Batch& batch) const {
+        return {batch,
+                BlockKernel(&queries_[batch.first], batch.n, part_.words),
+                std::vector<int32_t>(batch.n),
+                std::vector<uint16_t>(batch.n),
+                std::vector<BlockHit>(batch.n),
+                {}};
+    }
+
     void share_queries(bool by_block, size_t threads) {
         const size_t nq = queries_.size();
         size_t group = 1;
@@ -161,57 +128,114 @@ private:
         parallel_for(control_, (nq + group - 1) / group, [&](size_t g) {
             const size_t first = g * group;
             const Batch batch{first, std::min(group, nq - first), &collectors_[first]};
-            if (by_block)
-                blocks(batch, 0, part_.slots);
-            else
-                rows(batch, 0, part_.slots);
-        });
-    }
-
-    // Every task has collectors of its own, which start from the bounds known so far.
-    void share_codes(bool by_block, size_t threads) {
-        const uint32_t range =
-            static_cast<uint32_t>((uint64_t{part_.slots} / (2 * threads) / block_ + 1) * block_);
-        std::mutex merging;
-        parallel_for(control_, (uint64_t{part_.slots} + range - 1) / range, [&](size_t r) {
-            std::vector<Collector> own;
-            std::vector<Collector*> pointers;
-            {
-                std::lock_guard<std::mutex> lock(merging);
-                for (const Collector* collector : collectors_)
-                    own.push_back(collector->empty_copy());
+            if (by_block) {
+                Fold state = fold_of(batch);
+                blocks(state, 0, part_.slots);
+            } else {
+                for (size_t q = first; q < first + batch.n; ++q) rows(q, *collectors_[q]);
             }
-            for (Collector& collector : own) pointers.push_back(&collector);
-            const uint32_t begin = static_cast<uint32_t>(r) * range;
-            const uint32_t end =
-                static_cast<uint32_t>(std::min<uint64_t>(uint64_t{begin} + range, part_.slots));
-            const Batch batch{0, queries_.size(), pointers.data()};
-            if (by_block)
-                blocks(batch, begin, end);
-            else
-                rows(batch, begin, end);
-            std::lock_guard<std::mutex> lock(merging);
-            for (size_t q = 0; q < own.size(); ++q)
-                for (const Found& f : own[q].found())
-                    collectors_[q]->add(f.distance(), f.part(), f.slot(), part_.count(f.slot()));
         });
     }
 
-    // The distances to all centres, and a first bound from codes of the nearest cluster. These are
+    // Pieces of the codes for queries [first, first + n), by whichever thread is free. Each has
+    // collectors of its own, but what one knows of a bound the others come to know: `agree`.
+    // make_worker(batch) is asked once by each; what it returns is called with piece after piece.
+    template <class MakeWorker>
+    void share_pieces(size_t first, size_t n, size_t threads, uint32_t pieces,
+                      const MakeWorker& make_worker) {
+        agreed_ = std::vector<std::atomic<int>>(Collector::kLearns ? queries_.size() : 0);
+        for (size_t q = 0; q < agreed_.size(); ++q) agreed_[q] = collectors_[q]->bound();
+        std::vector<std::vector<Collector>> found(threads);
+        std::atomic<uint32_t> next{0};
+        parallel_for(control_, threads, [&](size_t t) {
+            std::vector<Collector*> pointers;
+            found[t].reserve(n);
+            for (size_t i = 0; i < n; ++i) {
+                found[t].push_back(collectors_[first + i]->empty_copy());
+                pointers.push_back(&found[t].back());
+            }
+            auto work = make_worker(Batch{first, n, pointers.data()});
+            for (uint32_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < pieces;) {
+                work(i);
+                control_.poll();
+            }
+        });
+        agreed_.clear();
+        constexpr uint64_t kEnough = 4096;  // codes, for a thread to be woken
+        const uint64_t each = std::max<uint64_t>(collectors_[first]->k(), 1);
+        const size_t group = static_cast<size_t>(std::max<uint64_t>(kEnough / each, 1));
+        parallel_for(control_, (n + group - 1) / group, [&](size_t g) {
+            for (size_t i = g * group; i < std::min(n, (g + 1) * group); ++i)
+                for (std::vector<Collector>& own : found) {
+                    if (own.empty()) continue;
+                    for (const Found& f : own[i].found())
+                        collectors_[first + i]->add(f.distance(), f.part(), f.slot(),
+                                                    part_.count(f.slot()));
+                }
+        });
+    }
+
+    void share_blocks(size_t threads) {
+        const uint32_t piece = (part_.slots / block_ / pieces_for(threads) + 1) * block_;
+        share_pieces(0, queries_.size(), threads, (part_.slots - 1) / piece + 1,
+                     [&](const Batch& batch) {
+                         return [this, piece, state = fold_of(batch)](uint32_t i) mutable {
+                             blocks(state, i * piece, end_of(i, piece));
+                         };
+                     });
+    }
+
+    void share_rows(size_t q, size_t threads) {
+        if (clusters_ == nullptr) {
+            const uint32_t piece = part_.slots / pieces_for(threads) + 1;
+            share_pieces(q, 1, threads, (part_.slots - 1) / piece + 1, [&](const Batch& batch) {
+                return [this, q, piece, own = batch.collectors[0]](uint32_t i) {
+                    scan_rows(q, *own, i * piece, end_of(i, piece));
+                };
+            });
+            return;
+        }
+        constexpr double kWorthWaking = 20e3;  // nanoseconds of work, for a thread to be woken
+        constexpr uint32_t kAtOnce = 4;        // clusters: fewer, and threads wait for `next`
+        const NearClusters near = near_clusters(q);
+        if (static_cast<double>(near.codes) * costs_.row < kWorthWaking) {
+            for (const uint32_t c : near.order) scan_cluster(q, *collectors_[q], c);
+            return;
+        }
+        const uint32_t count = static_cast<uint32_t>(near.order.size());
+        share_pieces(q, 1, threads, (count + kAtOnce - 1) / kAtOnce, [&](const Batch& batch) {
+            return [this, q, count, &near, own = batch.collectors[0]](uint32_t i) {
+                for (uint32_t at = i * kAtOnce; at < std::min(count, (i + 1) * kAtOnce); ++at)
+                    scan_cluster(q, *own, near.order[at]);
+            };
+        });
+    }
+
+    static uint32_t pieces_for(size_t threads) {
+        constexpr uint32_t kPerThread = 8;
+        return kPerThread * static_cast<uint32_t>(threads);
+    }
+
+    uint32_t end_of(uint32_t i, uint32_t piece) const {
+        return static_cast<uint32_t>(std::min<uint64_t>(part_.slots, (i + uint64_t{1}) * piece));
+    }
+
+    // The distances to all centres, and first bounds from codes of the nearest cluster. These are
     // met again with the others: only the bound is kept.
-    void approach() {
+    void approach(size_t threads, bool bounds) {
         const size_t nq = queries_.size();
         const size_t count = clusters_->size();
         to_centre_ = Buffer<uint16_t>(nq * count);
-        constexpr size_t kGroup = 32;  // as many distances fill a cache line of to_centre_
-        parallel_for(control_, (nq + kGroup - 1) / kGroup, [&](size_t g) {
-            const size_t first = g * kGroup, n = std::min(kGroup, nq - first);
+        constexpr size_t kLine = 32;  // as many distances fill a cache line of to_centre_
+        const size_t group = std::min(kLine, (nq + threads - 1) / threads);
+        parallel_for(control_, (nq + group - 1) / group, [&](size_t g) {
+            const size_t first = g * group, n = std::min(group, nq - first);
             std::vector<uint16_t> distance(n * count);
             for (size_t i = 0; i < n; ++i) {
                 uint16_t* const own = &distance[i * count];
                 kernels_.distances(clusters_->centres(), static_cast<int>(count), part_.words,
                                    queries_[first + i], own);
-                if (Collector::kLearns) first_bound(first + i, own);
+                if (bounds) first_bound(first + i, own);
             }
             for (size_t c = 0; c < count; ++c)
                 for (size_t i = 0; i < n; ++i)
@@ -219,11 +243,12 @@ private:
         });
     }
 
-    // Codes farther than most_[q] are left out.
-    void guess() {
-        const Guesser guesser(part_, collectors_.front()->k());
-        if (!guesser.guesses()) return;
+    // Codes farther than most_[q] are left out. False: nothing was guessed.
+    bool guess() {
+        const Guesser guesser(part_, collectors_.front()->k(), queries_.size());
+        if (!guesser.guesses()) return false;
         parallel_for(control_, queries_.size(), [&](size_t q) { most_[q] = guesser(queries_[q]); });
+        return true;
     }
 
     void first_bound(size_t q, const uint16_t* to_centre) {
@@ -249,6 +274,18 @@ private:
         if (ids > 0) collector.add(distance, part_.number, slot, ids);
     }
 
+    // Between those who share a query's codes: what each has found is going to be added to all.
+    void agree(size_t q, Collector& collector) {
+        if (agreed_.empty()) return;
+        constexpr auto kRelaxed = std::memory_order_relaxed;
+        std::atomic<int>& least = agreed_[q];
+        int known = least.load(kRelaxed);
+        while (collector.bound() < known &&
+               !least.compare_exchange_weak(known, collector.bound(), kRelaxed)) {
+        }
+        collector.lower_bound_to(known);
+    }
+
     // The same for query q, as far as it is scanned.
     int bound_of(size_t q, const Collector& collector) const {
         return std::min(bound_of(collector), most_[q]);
@@ -261,6 +298,7 @@ private:
         uint32_t chunk = collector.full() ? kRowChunk : kRowChunk / 16;
         for (uint32_t at = begin, n; at < end; at += n, chunk = std::min(2 * chunk, kRowChunk)) {
             n = std::min(chunk, end - at);
+            agree(q, collector);
             const int found = kernels_.rows(part_.code(at), static_cast<int>(n), part_.words,
                                             queries_[q], bound_of(q, collector), index, distance);
             for (int i = 0; i < found; ++i) hit(collector, distance[i], at + index[i]);
@@ -269,40 +307,47 @@ private:
         if (begin < end) visited_.fetch_add(end - begin, std::memory_order_relaxed);
     }
 
-    // Query by query, nearest clusters first, so that the bound falls early.
-    void rows(const Batch& batch, uint32_t begin, uint32_t end) {
-        for (size_t i = 0; i < batch.n; ++i) {
-            const size_t q = batch.first + i;
-            Collector& collector = *batch.collectors[i];
-            if (clusters_ == nullptr) {
-                scan_rows(q, collector, begin, end);
-                continue;
-            }
-            const uint32_t count = clusters_->size();
-            const uint16_t* distance = to_centre_.data() + q;
-            const size_t stride = queries_.size();
-            std::vector<uint32_t> order(count);
-            std::iota(order.begin(), order.end(), 0u);
-            std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-                return distance[a * stride] < distance[b * stride];
-            });
-            for (uint32_t c : order) {
-                const int h = distance[c * stride], bound = std::min(collector.bound(), most_[q]);
-                const auto [low, high] = clusters_->range(c, h - bound, h + bound);
-                scan_rows(q, collector, std::max(low, begin), std::min(high, end));
-            }
+    // Nearest clusters first, so that the bound falls early.
+    void rows(size_t q, Collector& collector) {
+        if (clusters_ == nullptr)
+            scan_rows(q, collector, 0, part_.slots);
+        else
+            for (const uint32_t c : near_clusters(q).order) scan_cluster(q, collector, c);
+    }
+
+    // Those with codes that may be within the bound, nearest first, and how many codes that are.
+    struct NearClusters {
+        std::vector<uint32_t> order;
+        uint64_t codes = 0;
+    };
+
+    NearClusters near_clusters(size_t q) const {
+        const uint32_t count = clusters_->size();
+        const int bound = std::min(collectors_[q]->bound(), most_[q]);
+        NearClusters near;
+        std::vector<uint64_t> keys;  // distance, cluster
+        for (uint32_t c = 0; c < count; ++c) {
+            const int h = to_centre_[c * queries_.size() + q];
+            const auto [begin, end] = clusters_->range(c, h - bound, h + bound);
+            if (begin == end) continue;
+            near.codes += end - begin;
+            keys.push_back(static_cast<uint64_t>(h) << 32 | c);
         }
+        std::sort(keys.begin(), keys.end());
+        for (const uint64_t key : keys) near.order.push_back(static_cast<uint32_t>(key));
+        return near;
+    }
+
+    void scan_cluster(size_t q, Collector& collector, uint32_t c) {
+        const int h = to_centre_[c * queries_.size() + q];
+        const int bound = std::min(collector.bound(), most_[q]);
+        const auto [begin, end] = clusters_->range(c, h - bound, h + bound);
+        scan_rows(q, collector, begin, end);
     }
 
     // Block by block, each for the queries that need it. `begin` is a multiple of the block.
-    void blocks(const Batch& batch, uint32_t begin, uint32_t end) {
-        Fold state{batch,
-                   BlockKernel(&queries_[batch.first], batch.n, part_.words),
-                   std::vector<int32_t>(batch.n),
-                   std::vector<uint16_t>(batch.n),
-                   std::vector<BlockHit>(batch.n),
-                   {},
-                   0};
+    void blocks(Fold& state, uint32_t begin, uint32_t end) {
+        const Batch& batch = state.batch;
         for (size_t q = 0; q < batch.n; ++q) renew_bound(state, q);
         std::vector<uint32_t> list(batch.n);
         std::iota(list.begin(), list.end(), 0u);
@@ -332,40 +377,28 @@ private:
                 }
             }
             state.kernel.load(part_.code(at), n, list.size());
-            if (at == begin && clusters_ == nullptr && part_.filter == nullptr)
+            if (state.first && clusters_ == nullptr && part_.filter == nullptr)
                 first_block(state, list, at, n);
             else
                 take(state, list, at, n);
+            state.first = false;
             visited_.fetch_add(uint64_t{n} * list.size(), std::memory_order_relaxed);
             control_.poll();
         }
     }
 
-    static constexpr int kNear = 64;
-    struct Near {
-        uint32_t query, row;
-    };
-
-    struct Fold {
-        Batch batch;
-        BlockKernel kernel;
-        std::vector<int32_t> bound;
-        std::vector<uint16_t> bound16;  // the same for `select`
-        std::vector<BlockHit> hits;
-        Near near[kNear];  // codes within a query's bound, not yet taken
-        int n_near = 0;
-    };
-
-    void renew_bound(Fold& state, size_t q) const {
+    void renew_bound(Fold& state, size_t q) {
+        agree(state.batch.first + q, *state.batch.collectors[q]);
         state.bound[q] = bound_of(state.batch.first + q, *state.batch.collectors[q]);
         state.bound16[q] = static_cast<uint16_t>(std::max(state.bound[q], 0));
     }
 
-    void take(Fold& state, const std::vector<uint32_t>& list, uint32_t at, uint32_t n) const {
+    void take(Fold& state, const std::vector<uint32_t>& list, uint32_t at, uint32_t n) {
         if (list.empty()) return;
-        // Meanwhile the codes of the next block come nearer, some lines for some queries: nobody
-        // else fetches them, and they would be waited for.
-        constexpr size_t kSome = 16;
+        // Meanwhile the codes of the next block come nearer: nobody else fetches them, and they
+        // would be waited for. Some lines for some queries, no more than can be on their way at
+        // once.
+        constexpr size_t kSome = 4;
         const size_t slices = (list.size() + kSome - 1) / kSome;
         const uint64_t* const next = part_.code(at + n);
         const size_t words = size_t{std::min(block_, part_.slots - at - n)} * part_.words;
@@ -382,7 +415,7 @@ private:
         flush(state, at);
     }
 
-    void take_hit(Fold& state, const BlockHit& found, uint32_t at, uint32_t n) const {
+    void take_hit(Fold& state, const BlockHit& found, uint32_t at, uint32_t n) {
         __builtin_prefetch(state.batch.collectors[found.query]);
         for (uint32_t lanes = found.lanes; lanes != 0; lanes &= lanes - 1) {
             const int lane = __builtin_ctz(lanes);
@@ -398,7 +431,7 @@ private:
 
     // What a hit touches is in no near cache: the collectors of a large batch, and how many ids a
     // slot has. So hits go by groups, each one's misses overlapping with the others'.
-    void flush(Fold& state, uint32_t at) const {
+    void flush(Fold& state, uint32_t at) {
         for (int i = 0; i < state.n_near; ++i)
             state.batch.collectors[state.near[i].query]->prefetch();
         for (int i = 0; i < state.n_near; ++i) {
@@ -414,7 +447,7 @@ private:
     // A collector that knows nothing would take the whole block. Bounds are tried from small to
     // large until k codes of the block are within: a fold is cheap, a hit is not. (Fewer do not do:
     // with codes of other parts, which are farther, they make a bound beyond the one tried.)
-    void first_block(Fold& state, std::vector<uint32_t> list, uint32_t at, uint32_t n) const {
+    void first_block(Fold& state, std::vector<uint32_t> list, uint32_t at, uint32_t n) {
         const std::vector<int32_t> bound = state.bound;
         std::vector<uint32_t> trying;
         for (int trial = part_.words * 8; trial < part_.words * 32; trial += part_.words * 8) {
@@ -453,7 +486,8 @@ private:
     const uint32_t block_;
     const Clusters* clusters_;
     std::vector<int32_t> most_;
-    Buffer<uint16_t> to_centre_;  // [centre][query]
+    Buffer<uint16_t> to_centre_;            // [centre][query]
+    std::vector<std::atomic<int>> agreed_;  // bounds; empty: nobody shares
     std::atomic<uint64_t> visited_{0};
 };
 

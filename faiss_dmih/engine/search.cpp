@@ -59,9 +59,12 @@ void write_knn(KnnCollector& collector, const std::vector<Part>& parts, uint64_t
         }
     }
     const size_t answers = std::min<uint64_t>(order.size(), k);
-    const auto kth = order.begin() + static_cast<std::ptrdiff_t>(answers);
-    if (kth < order.end()) std::nth_element(order.begin(), kth, order.end());
-    order.resize(answers);
+    // A few too many are sorted with the others.
+    if (order.size() > 2 * answers) {
+        const auto kth = order.begin() + static_cast<std::ptrdiff_t>(answers);
+        std::nth_element(order.begin(), kth, order.end());
+        order.resize(answers);
+    }
     sort_keys(order, sorting);
     for (size_t i = 0; i < k; ++i) {
         const bool real = i < answers;
