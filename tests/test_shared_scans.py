@@ -74,15 +74,15 @@ def test_answers(
 
 def test_what_one_thread_knows_of_a_bound_all_know() -> None:
     """Of queries far from everything the bound falls late, as codes are met. Threads that each had
-    to learn it by themselves would compare a sixth more codes."""
+    to learn it by themselves would compare a seventh more codes."""
     rng = np.random.default_rng(0)
     index = scanning(CODES["clustered"](rng, 300_000, 8) & np.uint8(0x0F), clusters=True)
     xq = rng.integers(0, 256, (100, 8), dtype=np.uint8) | np.uint8(0xF0)
     scanned = {}
-    for threads in (1, 8):
+    for threads in (1, 2):
         faiss.omp_set_num_threads(threads)
         faiss_dmih.reset_stats()
         for query in xq:
             index.search(query[None], 10)
         scanned[threads] = faiss_dmih.stats()["scanned"]
-    assert scanned[8] < 1.08 * scanned[1]
+    assert scanned[2] < 1.05 * scanned[1]

@@ -196,17 +196,15 @@ private:
             return;
         }
         constexpr double kWorthWaking = 20e3;  // nanoseconds of work, for a thread to be woken
-        constexpr uint32_t kAtOnce = 4;        // clusters: fewer, and threads wait for `next`
         const NearClusters near = near_clusters(q);
         if (static_cast<double>(near.codes) * costs_.row < kWorthWaking) {
             for (const uint32_t c : near.order) scan_cluster(q, *collectors_[q], c);
             return;
         }
-        const uint32_t count = static_cast<uint32_t>(near.order.size());
-        share_pieces(q, 1, threads, (count + kAtOnce - 1) / kAtOnce, [&](const Batch& batch) {
-            return [this, q, count, &near, own = batch.collectors[0]](uint32_t i) {
-                for (uint32_t at = i * kAtOnce; at < std::min(count, (i + 1) * kAtOnce); ++at)
-                    scan_cluster(q, *own, near.order[at]);
+        const auto clusters = static_cast<uint32_t>(near.order.size());
+        share_pieces(q, 1, threads, clusters, [&](const Batch& batch) {
+            return [this, q, &near, own = batch.collectors[0]](uint32_t i) {
+                scan_cluster(q, *own, near.order[i]);
             };
         });
     }
