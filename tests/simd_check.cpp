@@ -446,7 +446,7 @@ std::vector<Kernels> levels_here() {
 #if defined(__x86_64__)
     for (const Kernels* kernels : dmih::simd::available()) {
         if (kernels != &dmih::simd::kAvx512) continue;
-        Kernels emulated = dmih::simd::kAvx512Vpopcntdq;
+        Kernels emulated = dmih::simd::kAvx512VpopcntdqAmd;
         emulated.name = "emulated_vpopcntdq";
         emulated.rows = dmih::simd::rows_emulated;
         emulated.distances = dmih::simd::distances_emulated;

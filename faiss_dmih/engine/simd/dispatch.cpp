@@ -17,7 +17,8 @@ std::vector<const Kernels*> available() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
         levels.push_back(&kAvx512);
-        if (__builtin_cpu_supports("avx512vpopcntdq")) levels.push_back(&kAvx512Vpopcntdq);
+        if (__builtin_cpu_supports("avx512vpopcntdq"))
+            levels.push_back(__builtin_cpu_is("amd") ? &kAvx512VpopcntdqAmd : &kAvx512Vpopcntdq);
     }
 #elif defined(__aarch64__)
     levels.push_back(&kNeon);  // part of the architecture

@@ -107,6 +107,7 @@ extern const Kernels kPortable;
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
 extern const Kernels kAvx512Vpopcntdq;
+extern const Kernels kAvx512VpopcntdqAmd;  // the same level, planes added up in another way
 #elif defined(__aarch64__)
 extern const Kernels kNeon;
 #endif
