@@ -26,6 +26,14 @@ double weight_of_next(std::atomic<uint32_t>& count, uint32_t of_last) {
     return 1.0 / (std::min(n, of_last - 1) + 1);
 }
 
+// Whether what costs `ratio` times as much as the other way is tried in call `number`: the more,
+// the more seldom.
+bool tries(double ratio, uint32_t number) {
+    constexpr double kNowAndThen = 32, kSeldom = 1 << 20;
+    const auto period = static_cast<uint32_t>(std::min(kNowAndThen * ratio * ratio, kSeldom));
+    return number % std::max(period, 2u) == 1;
+}
+
 // Of the first `looks` the one that costs least, of those that anything is known of. Of nearly
 // equal ones the longest: it has cost nothing, and there are queries that need more than those
 // seen did.
@@ -75,7 +83,11 @@ Planner::Planner(const Segment& segment, const ScanCosts& costs, size_t queries,
     scan_ns_ = scan > 0 ? scan : expected > 0 ? expected : model_ns_;
     const double x = known_.items.load(std::memory_order_relaxed);
     const double y = known_.ns.load(std::memory_order_relaxed);
-    if (x <= 0) return;
+    if (x <= 0) {
+        const double sampled = known_.sampled_ns.load(std::memory_order_relaxed);
+        if (sampled > 0) item_ns_ = std::min(item_ns_, sampled);
+        return;
+    }
     const double xx = known_.items_items.load(std::memory_order_relaxed);
     const double xy = known_.items_ns.load(std::memory_order_relaxed);
     // Probes of one length do not tell a slope: then it is what was measured when the segment was
@@ -158,17 +170,23 @@ std::optional<ProbeLimits> Planner::best_look(const std::vector<Probed>& sample,
     const size_t best = cheapest(looks, cost_of);
     const double expected = known_.expected.load(std::memory_order_relaxed);
     const double scanning = shared_ns_ + queries * (expected > 0 ? expected : scan_ns_);
-    // What either way costs is an estimate until it has been taken, or was measured in a pause of
-    // the machine, and may well be less: now and then the dearer one is tried.
-    constexpr double kWorthTrying = 2;
-    constexpr uint32_t kNowAndThen = 32;
-    const uint32_t turn = known_.batches.load(std::memory_order_relaxed) % kNowAndThen;
-    const bool probes = cost_of(best) < scanning;
+    // What both have come to of late tells more than estimates that are near each other.
+    constexpr double kHardly = 0.95, kContested = 0.5;
+    const double whole = known_.whole_ns.load(std::memory_order_relaxed);
+    const double mixed = known_.mixed_ns.load(std::memory_order_relaxed);
+    const bool dearer_of_late =
+        whole > 0 && whole < kHardly * mixed && cost_of(best) > kContested * queries * whole;
+    const bool probes = cost_of(best) < scanning && !dearer_of_late;
     const size_t look = probes ? best : looks - 1;
     const double dearer = probes ? scanning : cost_of(look);
+    // What either way costs is an estimate until it has been taken, or was measured in a pause of
+    // the machine, and may well be less: now and then the dearer one is tried, and once early.
+    constexpr double kWorthTrying = 2;
+    const double ratio = std::max(dearer / std::min(cost_of(best), scanning), 1.0);
     const std::atomic<float>& other = probes ? known_.scan_ns : known_.items;
-    const bool tries = dearer < kWorthTrying * std::min(cost_of(best), scanning) &&
-                       (other.load(std::memory_order_relaxed) <= 0 || turn == 1);
+    const bool tried = other.load(std::memory_order_relaxed) > 0;
+    const bool other_way = (!tried && ratio < kWorthTrying) ||
+                           tries(ratio, known_.batches.load(std::memory_order_relaxed));
     known_.best.store(probes ? static_cast<uint32_t>(best) : 0, std::memory_order_relaxed);
     const auto expect = [&](auto is_left) {
         double sum = 0, count = 0;
@@ -179,7 +197,8 @@ std::optional<ProbeLimits> Planner::best_look(const std::vector<Probed>& sample,
         }
         if (count > 0 && !scan_of_.empty()) left_ns_ = sum / count;
     };
-    if (probes == tries) {
+    at_once_ = probes == other_way;
+    if (at_once_) {
         expect([](const Probed&) { return true; });
         return std::nullopt;
     }
@@ -192,7 +211,7 @@ std::optional<ProbeLimits> Planner::best_look(const std::vector<Probed>& sample,
 bool Planner::scans_at_once() {
     if (large_) return false;
     constexpr uint32_t kFirstCalls = 8, kNowAndThen = 32;
-    constexpr double kHardly = 0.95, kWorthTrying = 4, kSeldom = 1 << 20;
+    constexpr double kHardly = 0.95, kWorthTrying = 4, kTwice = 1.4;
     const double whole = known_.whole_ns.load(std::memory_order_relaxed);
     const double mixed = known_.mixed_ns.load(std::memory_order_relaxed);
     const uint32_t number = known_.calls.fetch_add(1, std::memory_order_relaxed);
@@ -201,25 +220,24 @@ bool Planner::scans_at_once() {
     } else if (whole <= 0) {
         at_once_ = scan_ns_ < kWorthTrying * mixed;
     } else if (whole < kHardly * mixed) {
+        // Of those that probe for once every other one looks far: how far to look is not learnt
+        // otherwise, nor what comes of it from those.
         at_once_ = number % kNowAndThen != 0;
+        explores_ = number % (2 * kNowAndThen) == 0;
     } else {
-        // The more it costs, the more seldom it is tried again.
-        const double ratio = whole / mixed;
-        const auto period =
-            static_cast<uint32_t>(std::min(kNowAndThen * ratio * ratio, kSeldom)) + kNowAndThen;
-        at_once_ = number % period == kFirstCalls;
+        at_once_ = tries(std::max(whole / mixed, kTwice), number);
     }
     return at_once_;
 }
 
 void Planner::learn_call(double ns) {
-    if (large_) return;
-    constexpr double kPause = 8;
+    constexpr double kPause = 8;  // so many times as long, and it was the machine
     std::atomic<float>& known = at_once_ ? known_.whole_ns : known_.mixed_ns;
     const double of_one = of_all_threads(ns) / static_cast<double>(queries_);
     const double old = known.load(std::memory_order_relaxed);
-    if (old > 0 && of_one > kPause * old) return;
-    mix(known, of_one, weight_of_next(at_once_ ? known_.wholes : known_.mixed, 32));
+    if (explores_ || (old > 0 && of_one > kPause * old)) return;
+    const double weight = weight_of_next(at_once_ ? known_.wholes : known_.mixed, 32);
+    mix(known, of_one, old > kPause * of_one ? 1 : weight);
 }
 
 ProbeLimits Planner::next_look() {
@@ -228,8 +246,8 @@ ProbeLimits Planner::next_look() {
     const uint32_t number = known_.queries.fetch_add(1, std::memory_order_relaxed);
     // Half a scan; now and then a whole one, since those who need that much are not found
     // otherwise.
-    if (number < kFirst || number % kExplore == 0)
-        return longer_than(best, number % (4 * kExplore) == 0 ? 5 : 4);
+    if (number < kFirst || number % kExplore == 0 || explores_)
+        return longer_than(best, number % (4 * kExplore) == 0 || explores_ ? 5 : 4);
     return limits(kLooks[best], scan_ns_);
 }
 
@@ -240,8 +258,9 @@ void Planner::learn(const Probed& probed, size_t looks) {
 }
 
 void Planner::learn_sample(double items, double ns) {
-    if (items > 0 && known_.items.load(std::memory_order_relaxed) <= 0)
-        item_ns_ = std::min(item_ns_, ns / items);
+    if (items <= 0 || known_.items.load(std::memory_order_relaxed) > 0) return;
+    item_ns_ = std::min(item_ns_, ns / items);
+    known_.sampled_ns.store(static_cast<float>(item_ns_), std::memory_order_relaxed);
 }
 
 void Planner::learn_probe(double items, double ns) {
@@ -263,7 +282,7 @@ void Planner::learn_scan(size_t queries, double ns) {
     const double old = known_.scan_ns.load(std::memory_order_relaxed);
     if (queries == 0) {
         // Else a dear scan, as in a pause of the machine, would be believed for ever.
-        constexpr double kForget = 1.0 / 64;
+        constexpr double kForget = 1.0 / 128;
         if (old > model_ns_) mix(known_.scan_ns, model_ns_, kForget);
         return;
     }

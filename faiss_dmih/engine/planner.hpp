@@ -44,13 +44,14 @@ struct Experience {
     std::atomic<float> expected{0};     // the same of all queries of a batch, as shares tell
     std::atomic<float> scan_factor{0};  // how much more than its share of the codes tells
     std::atomic<uint32_t> batches{0};   // large ones
-    // Calls but for large batches, a query: of those that were scanned at once, and of the others.
+    // Calls, a query: of those that were scanned at once, and of the others.
     std::atomic<float> whole_ns{0}, mixed_ns{0};
     std::atomic<uint32_t> calls{0}, wholes{0}, mixed{0};
     // A probe: items spent, time, items squared, items times time. Its first items are the dearest
     // (nothing is in the caches), so what an item costs is the slope of a line through the probes
     // seen, not their mean: most of them may have been short looks.
     std::atomic<float> items{0}, ns{0}, items_items{0}, items_ns{0};
+    std::atomic<float> sampled_ns{0};                         // an item of a sample, at the least
     std::array<std::atomic<float>, kLooks.size()> look_ns{};  // a query, by how far it may look
     std::atomic<uint32_t> best{0};                            // the look of the last large batch
     std::atomic<uint32_t> queries{0}, looks{0}, probes{0};    // how many are in the means
@@ -99,7 +100,8 @@ public:
     bool samples() {
         constexpr uint32_t kNowAndThen = 4;
         const uint32_t number = known_.batches.fetch_add(1, std::memory_order_relaxed);
-        return number % kNowAndThen == 0 || known_.best.load(std::memory_order_relaxed) > 0;
+        at_once_ = number % kNowAndThen != 0 && known_.best.load(std::memory_order_relaxed) == 0;
+        return !at_once_;
     }
     ProbeLimits longest_look() const {
         constexpr size_t kWholeScan = 5;
@@ -143,7 +145,7 @@ private:
     double scan_of(size_t i) const { return scan_of_.empty() ? scan_ns_ : scan_of_[i]; }
 
     Experience& known_;
-    bool large_, at_once_ = false;
+    bool large_, at_once_ = false, explores_ = false;
     size_t queries_;
     int threads_;
     double shared_ns_;               // of a scan, for all its queries: the planes

@@ -4,7 +4,7 @@
 //   Cost     per word and eight codes a load with XOR, a VPOPCNTQ and an addition; per eight codes
 //            a comparison and a byte of the answer. 512 codes of 256 bits: 768 operations, on Zen 4
 //            four pipes of half a register each: 384 cycles (derived), 104 ns at 3.7 GHz. Planes
-//            are folded in 93, but cost 1,550 to make, columns 380.
+//            are folded in 85, but cost 1,620 to make, columns 390.
 //
 // docs/algorithm.md, section 3, has what was measured.
 #pragma once
