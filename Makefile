@@ -15,7 +15,7 @@ WHEELS ?= wheels
 OUT ?= gpu-check-out
 ENGINE := $(shell find faiss_dmih/engine -name '*.?pp')
 FUZZ ?= 1000000
-CUDA := $(shell find cuda tests/gpu tests/fuzz -name '*.cu' -o -name '*.cuh' -o -name '*.?pp')
+OTHERS := $(shell find cuda tests -name '*.cu' -o -name '*.cuh' -o -name '*.?pp')
 
 .PHONY: demo test lint format tsan asan fuzz dist gpu-check clean
 .DELETE_ON_ERROR:
@@ -30,12 +30,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(ENGINE) $(CUDA)
+	$(BIN)/clang-format --dry-run -Werror $(ENGINE) $(OTHERS)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(ENGINE) $(CUDA)
+	$(BIN)/clang-format -i $(ENGINE) $(OTHERS)
 
 fuzz:
 	$(PYTHON) tests/fuzz/build.py build/fuzz
