@@ -83,7 +83,7 @@ class Bystanders:
     """
 
     def __init__(self) -> None:
-        self._wall, self._own = time.perf_counter(), time.process_time()
+        self._wall, self._own = time.perf_counter(), _own_seconds()
         self._all = _busy_seconds()
 
     def cores(self) -> float | None:
@@ -91,9 +91,15 @@ class Bystanders:
         busy = _busy_seconds()
         if busy is None or self._all is None:
             return None
-        own = time.process_time() - self._own
+        own = _own_seconds() - self._own
         wall = time.perf_counter() - self._wall
         return round(max(0.0, busy - self._all - own) / max(wall, 1e-9), 2)
+
+
+def _own_seconds() -> float:
+    """Seconds that this process and those it has waited for have worked."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _busy_seconds() -> float | None:
