@@ -211,7 +211,7 @@ std::optional<ProbeLimits> Planner::best_look(const std::vector<Probed>& sample,
 bool Planner::scans_at_once() {
     if (large_) return false;
     constexpr uint32_t kFirstCalls = 8, kNowAndThen = 32;
-    constexpr double kHardly = 0.95, kWorthTrying = 4, kTwice = 1.4;
+    constexpr double kHardly = 0.95, kWorthTrying = 4, kSeldom = 1.4;
     const double whole = known_.whole_ns.load(std::memory_order_relaxed);
     const double mixed = known_.mixed_ns.load(std::memory_order_relaxed);
     const uint32_t number = known_.calls.fetch_add(1, std::memory_order_relaxed);
@@ -225,7 +225,7 @@ bool Planner::scans_at_once() {
         at_once_ = number % kNowAndThen != 0;
         explores_ = number % (2 * kNowAndThen) == 0;
     } else {
-        at_once_ = tries(std::max(whole / mixed, kTwice), number);
+        at_once_ = tries(std::max(whole / mixed, kSeldom), number);
     }
     return at_once_;
 }
